@@ -1,0 +1,1 @@
+"""IMDB review sentiment: download, check, tokenize, batch, train, compare and register, by machine."""

@@ -1,0 +1,130 @@
+"""Where every file of the pipeline stands, and how one is written whole or not at all and read with clear errors."""
+
+import json
+import os
+import shutil
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pipeline.errors import DataError
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+SPLITS = ("train", "validation", "test")
+RAW_SPLITS = ("train", "test")
+
+RAW = Path("data/raw")
+DATASET_INFO = RAW / "dataset_info.json"
+SPLIT_TABLES = Path("data/splits")
+TOKENS = Path("data/tokens")
+BATCHES = Path("data/batches")
+PREDICTIONS = Path("data/predictions")
+TOKENIZER = Path("models/tokenizer")
+VOCABULARY = TOKENIZER / "vocabulary.txt"
+CHECKPOINTS = Path("checkpoints")
+REPORTS = Path("reports")
+SPLIT_REPORT = REPORTS / "split.json"
+VALIDATION_REPORT = REPORTS / "validation.json"
+DATA_DOCS = REPORTS / "data_docs"
+TOKENIZER_REPORT = REPORTS / "tokenizer.json"
+BATCHING_REPORT = REPORTS / "batching.json"
+BATCHING_PICTURE = REPORTS / "batching.png"
+BASELINE_REPORT = REPORTS / "baseline.json"
+REGISTRY_REPORT = REPORTS / "registry.json"
+
+REVIEW_COLUMNS = ("id", "text", "label")
+
+
+def model_file(model: str) -> Path:
+    return Path("models") / model / "model.keras"
+
+
+def train_reports(model: str) -> Path:
+    return REPORTS / "train" / model
+
+
+def evaluation_reports(model: str) -> Path:
+    return REPORTS / "evaluate" / model
+
+
+def predictions_file(model: str) -> Path:
+    return PREDICTIONS / f"{model}.parquet"
+
+
+@contextmanager
+def written_whole(path: Path) -> Iterator[Path]:
+    """Yields a path beside `path` to write a file or a folder to; it becomes `path` only if the block succeeds.
+
+    The name keeps the suffix of `path`. After an error nothing is left behind and an older `path` is as it was.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    aside = path.with_name(f".{path.stem}.{os.getpid()}.partial{path.suffix}")
+    _remove(aside)
+    try:
+        yield aside
+        if aside.is_dir():
+            _remove(path)
+        os.replace(aside, path)
+    except BaseException:
+        _remove(aside)
+        raise
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Writes `content` as indented JSON; raises ValueError for NaN and infinities, which JSON does not have."""
+    text = json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+    with written_whole(path) as aside:
+        aside.write_text(text, encoding="utf-8")
+
+
+def read_json(path: Path) -> Any:
+    """Reads a JSON file; raises DataError naming `path` if it is missing or something else."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise _missing(path) from None
+    except ValueError as error:
+        raise DataError(f"{path} is not the JSON file that belongs there ({error}); {_REMEDY}") from None
+
+
+def write_table(path: Path, table: "pd.DataFrame") -> None:
+    """Writes a table as zstd-compressed Parquet, without an index."""
+    with written_whole(path) as aside:
+        table.to_parquet(aside, index=False, compression="zstd")
+
+
+def read_table(path: Path, columns: Sequence[str]) -> "pd.DataFrame":
+    """Reads the `columns` of a Parquet file.
+
+    Raises:
+        DataError: the file is missing, truncated, not Parquet, or lacks one of the columns.
+    """
+    import pandas as pd
+    import pyarrow as pa
+
+    try:
+        return pd.read_parquet(path, columns=list(columns))
+    except FileNotFoundError:
+        raise _missing(path) from None
+    except (pa.ArrowException, OSError, ValueError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise DataError(
+            f"{path} is not a Parquet table with the columns {', '.join(columns)} ({reason}); {_REMEDY}"
+        ) from None
+
+
+_REMEDY = "remove it and run `dvc repro` to make it anew"
+
+
+def _missing(path: Path) -> DataError:
+    return DataError(f"{path} does not exist; run `dvc repro` to make it")

@@ -1,0 +1,48 @@
+"""Errors that a user can act on, and the exit codes they end a command with."""
+
+import errno
+import os
+import sys
+from collections.abc import Callable
+
+
+class PipelineError(Exception):
+    """Something failed; the message is one sentence that says what and what would be right."""
+
+    exit_code = 1
+
+
+class UsageError(PipelineError):
+    """A parameter, option or name that the user gave is wrong."""
+
+    exit_code = 2
+
+
+class DataError(PipelineError):
+    """Data was rejected: a file is not what its place demands, or an expectation broke."""
+
+    exit_code = 3
+
+
+def run_command(command: Callable[[], None], *, debug: bool = False) -> None:
+    """Runs `command` and exits with 0, or prints one sentence and exits with the error's code.
+
+    `--debug` on the command line, `SENTIMENT_DEBUG` or `debug` keeps the traceback.
+    Errors that are nobody's mistake but our own are not caught: their traceback is the message.
+    """
+    if "--debug" in sys.argv:
+        sys.argv.remove("--debug")
+        debug = True
+    debug = debug or bool(os.environ.get("SENTIMENT_DEBUG"))
+    try:
+        command()
+    except PipelineError as error:
+        if debug:
+            raise
+        print(f"error: {error}", file=sys.stderr)
+        raise SystemExit(error.exit_code) from None
+    except OSError as error:
+        if debug or error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS):
+            raise
+        print(f"error: {error.filename or 'writing an output'}: {error.strerror}", file=sys.stderr)
+        raise SystemExit(PipelineError.exit_code) from None

@@ -1,0 +1,146 @@
+"""`params.yaml` as typed, frozen objects; an unknown, missing or ill-typed key is an error that names it."""
+
+import difflib
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
+
+from pipeline.errors import UsageError
+
+PARAMS_FILE = Path("params.yaml")
+
+PositiveInt = Annotated[int, Field(ge=1)]
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+
+class SplitParams(_Section):
+    """How the training reviews are divided: `validation_fraction` of them, stratified by label, become validation."""
+
+    validation_fraction: float = Field(gt=0, lt=0.5)
+
+
+class TokenizeParams(_Section):
+    """`vocabulary_size`: target number of ids of the vocabulary's search. `max_tokens`: ids kept of a review."""
+
+    vocabulary_size: int = Field(ge=512)
+    max_tokens: int = Field(ge=16)
+
+
+class BatchParams(_Section):
+    """`batch_size`: rows a batch. `pool_batches`: batches whose rows are sorted by length together."""
+
+    batch_size: PositiveInt
+    pool_batches: PositiveInt
+
+
+class BaselineParams(_Section):
+    """`max_ngram`: longest n-gram in words. `regularization`: C of scikit-learn's logistic regression."""
+
+    max_ngram: int = Field(ge=1, le=5)
+    regularization: float = Field(gt=0)
+
+
+class TrainParams(_Section):
+    """What all models share in training.
+
+    `epochs` at most, fewer when validation loss has not improved for `patience` of them; `clip_norm` bounds the
+    gradient's global norm; `deterministic` makes two runs end in bit-identical weights.
+    """
+
+    epochs: PositiveInt
+    patience: PositiveInt
+    clip_norm: float = Field(gt=0)
+    deterministic: bool
+
+
+class ModelParams(_Section):
+    """One recurrent classifier: embedding → bidirectional recurrent layers → pooling over time → dense → logit."""
+
+    cell: Literal["lstm", "gru", "simple_rnn"]
+    embedding_dim: PositiveInt
+    recurrent_units: Annotated[list[PositiveInt], Field(min_length=1)]
+    pooling: Literal["last", "max", "mean"]
+    dense_units: PositiveInt
+    dropout: float = Field(ge=0, lt=1)
+    learning_rate: float = Field(gt=0, le=1)
+
+
+class EvaluateParams(_Section):
+    """`bootstrap_samples` resamples behind each interval, `calibration_bins` of equal width in the calibration
+    curve and its error, `padding_study_reviews` test reviews in the padding study."""
+
+    bootstrap_samples: int = Field(ge=100)
+    calibration_bins: int = Field(ge=2)
+    padding_study_reviews: PositiveInt
+
+
+ModelName = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_-]*$")]
+
+
+class Params(_Section):
+    """The whole of `params.yaml`."""
+
+    dataset: Literal["imdb_reviews", "sample"]
+    seed: int = Field(ge=0, lt=2**31)
+    split: SplitParams
+    tokenize: TokenizeParams
+    batch: BatchParams
+    baseline: BaselineParams
+    train: TrainParams
+    models: Annotated[dict[ModelName, ModelParams], Field(min_length=1)]
+    evaluate: EvaluateParams
+
+    def model(self, name: str) -> ModelParams:
+        """Returns the params of model `name`; raises UsageError with the names there are."""
+        if name not in self.models:
+            raise UsageError(f"{PARAMS_FILE}: no model named {name!r} under models; there are {', '.join(self.models)}")
+        return self.models[name]
+
+
+def load_params(path: Path = PARAMS_FILE) -> Params:
+    """Reads and validates `path`.
+
+    Raises:
+        UsageError: the file is missing or not YAML, or a key is unknown, missing, ill-typed or out of range;
+            the message names the file and every such key.
+    """
+    try:
+        content = YAML(typ="safe", pure=True).load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise UsageError(f"{path} is not in {Path.cwd()}; run the command from the project's root") from None
+    except (YAMLError, UnicodeDecodeError) as error:
+        raise UsageError(f"{path} is not YAML: {' '.join(str(error).split())}") from None
+    try:
+        return Params.model_validate(content)
+    except ValidationError as error:
+        raise UsageError(f"{path}: " + "; ".join(_sentences(error))) from None
+
+
+def _sentences(error: ValidationError) -> list[str]:
+    sentences = []
+    for problem in error.errors():
+        location = problem["loc"]
+        key = ".".join(str(part) for part in location) or "the file"
+        if problem["type"] == "extra_forbidden":
+            close = difflib.get_close_matches(str(location[-1]), _keys_at(location[:-1]), n=1)
+            sentences.append(f"{key} is not a known key" + (f" (did you mean {close[0]}?)" if close else ""))
+        elif problem["type"] == "missing":
+            sentences.append(f"{key} is missing")
+        else:
+            sentences.append(f"{key}: {problem['msg'][0].lower()}{problem['msg'][1:]} (found {problem['input']!r})")
+    return sentences
+
+
+def _keys_at(location: tuple[int | str, ...]) -> list[str]:
+    if not location:
+        return list(Params.model_fields)
+    if location[0] == "models":
+        return list(ModelParams.model_fields)
+    section = Params.model_fields[str(location[0])].annotation
+    return list(section.model_fields) if isinstance(section, type) and issubclass(section, BaseModel) else []
