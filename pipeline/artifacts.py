@@ -1,5 +1,6 @@
 """Where every file of the pipeline stands, and how one is written whole or not at all and read with clear errors."""
 
+import errno
 import json
 import os
 import shutil
@@ -8,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pipeline.errors import DataError
+from pipeline.errors import DataError, PipelineError
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -35,6 +36,8 @@ BATCHING_PICTURE = REPORTS / "batching.png"
 BASELINE_REPORT = REPORTS / "baseline.json"
 REGISTRY_REPORT = REPORTS / "registry.json"
 
+_DISK_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EACCES, errno.EROFS}
+
 REVIEW_COLUMNS = ("id", "text", "label")
 
 
@@ -59,6 +62,9 @@ def written_whole(path: Path) -> Iterator[Path]:
     """Yields a path beside `path` to write a file or a folder to; it becomes `path` only if the block succeeds.
 
     The name keeps the suffix of `path`. After an error nothing is left behind and an older `path` is as it was.
+
+    Raises:
+        PipelineError: the disk is full or may not be written; the message names `path`.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     aside = path.with_name(f".{path.stem}.{os.getpid()}.partial{path.suffix}")
@@ -68,8 +74,10 @@ def written_whole(path: Path) -> Iterator[Path]:
         if aside.is_dir():
             _remove(path)
         os.replace(aside, path)
-    except BaseException:
+    except BaseException as error:
         _remove(aside)
+        if isinstance(error, OSError) and error.errno in _DISK_ERRORS:
+            raise PipelineError(f"{path} could not be written, and nothing of it was: {error.strerror}") from error
         raise
 
 

@@ -1,6 +1,5 @@
 """Errors that a user can act on, and the exit codes they end a command with."""
 
-import errno
 import os
 import sys
 from collections.abc import Callable
@@ -41,8 +40,3 @@ def run_command(command: Callable[[], None], *, debug: bool = False) -> None:
             raise
         print(f"error: {error}", file=sys.stderr)
         raise SystemExit(error.exit_code) from None
-    except OSError as error:
-        if debug or error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS):
-            raise
-        print(f"error: {error.filename or 'writing an output'}: {error.strerror}", file=sys.stderr)
-        raise SystemExit(PipelineError.exit_code) from None

@@ -60,7 +60,10 @@ class TrainParams(_Section):
 
 
 class ModelParams(_Section):
-    """One recurrent classifier: embedding → bidirectional recurrent layers → pooling over time → dense → logit."""
+    """One recurrent classifier: embedding → bidirectional recurrent layers → pooling over time → dense → logit.
+
+    `dropout` acts before the logit; `token_dropout` is the share of token ids hidden from the model in training.
+    """
 
     cell: Literal["lstm", "gru", "simple_rnn"]
     embedding_dim: PositiveInt
@@ -68,6 +71,7 @@ class ModelParams(_Section):
     pooling: Literal["last", "max", "mean"]
     dense_units: PositiveInt
     dropout: float = Field(ge=0, lt=1)
+    token_dropout: float = Field(ge=0, lt=1)
     learning_rate: float = Field(gt=0, le=1)
 
 

@@ -1,0 +1,40 @@
+# `make demo` and `make test` need Python 3.11, git and make, and set everything else up themselves.
+PYTHON ?= python3.11
+VENV ?= .venv
+BIN := $(abspath $(VENV))/bin
+export PATH := $(BIN):$(PATH)
+READY := $(VENV)/.ready
+
+.PHONY: demo test lint repro lock clean
+.DEFAULT_GOAL := help
+
+help: ## List what can be made
+	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 10
+
+$(READY): requirements.lock pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	@touch $@
+
+demo: $(READY) ## Run the whole pipeline on the embedded sample, in .demo/
+	$(BIN)/python scripts/demo.py
+
+test: $(READY) lint ## Lint, check types and run all tests
+	$(BIN)/python -m pytest
+
+lint: $(READY)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+repro: $(READY) ## Run the pipeline on the data set that params.yaml names
+	$(BIN)/dvc repro
+
+lock: ## Resolve requirements.lock anew from pyproject.toml (needs uv)
+	uv pip compile pyproject.toml --extra dev --universal --python-version 3.11 --generate-hashes --no-annotate \
+	  --no-emit-index-url --no-emit-find-links --no-emit-index-annotation --allow-unsafe --no-header --quiet \
+	  --output-file requirements.lock
+
+clean: ## Remove the environment and the demo
+	rm -rf $(VENV) .demo

@@ -1,0 +1,17 @@
+"""Stage `download`: the reviews of `dataset`, as Parquet tables."""
+
+from pipeline.artifacts import DATASET_INFO, RAW, write_json, write_table
+from pipeline.errors import run_command
+from pipeline.params import load_params
+from pipeline.reviews import load_reviews
+
+
+def main() -> None:
+    tables, info = load_reviews(load_params().dataset)
+    for split, table in tables.items():
+        write_table(RAW / f"{split}.parquet", table)
+    write_json(DATASET_INFO, info)
+
+
+if __name__ == "__main__":
+    run_command(main)

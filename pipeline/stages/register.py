@@ -1,0 +1,32 @@
+"""Stage `register`: every trained model becomes a version in the registry; the aliases follow."""
+
+import pandas as pd
+
+from pipeline import registry, tracking
+from pipeline.artifacts import REGISTRY_REPORT, read_json, train_reports, write_json
+from pipeline.errors import run_command
+from pipeline.params import load_params
+
+
+def main() -> None:
+    params = load_params()
+    candidates = []
+    for name in params.models:
+        record = read_json(train_reports(name) / "run.json")
+        history = pd.read_csv(train_reports(name) / "history.csv").to_dict("records")
+        candidates.append(
+            registry.Candidate(
+                model=name,
+                run_id=tracking.ensure_run(record, history),
+                weights_sha256=record["weights_sha256"],
+                val_accuracy=record["metrics"]["best_val_accuracy"],
+                val_loss=record["metrics"]["best_val_loss"],
+            )
+        )
+    report = registry.register(params.dataset, candidates, max_tokens=params.tokenize.max_tokens)
+    write_json(REGISTRY_REPORT, report)
+    print(f"registry: {report['decision']}: {report['reason']}")
+
+
+if __name__ == "__main__":
+    run_command(main)

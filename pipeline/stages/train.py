@@ -1,0 +1,81 @@
+"""Stage `train`: `python -m pipeline.stages.train <model>` trains one model of params.yaml, or goes on with it."""
+
+import sys
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from pipeline import batching, model, plots, tracking, training
+from pipeline.artifacts import BATCHES, CHECKPOINTS, VOCABULARY, model_file, train_reports, write_json, written_whole
+from pipeline.errors import UsageError, run_command
+from pipeline.params import ModelParams, load_params
+from pipeline.subwords import SubwordTokenizer
+
+
+def main() -> None:
+    if len(sys.argv) != 2:
+        raise UsageError("name one model of params.yaml: python -m pipeline.stages.train <model>")
+    name = sys.argv[1]
+    params = load_params()
+    model_params = params.model(name)
+    tracking.connect()  # a store that is not there is told before the training, not after
+
+    vocabulary_size = SubwordTokenizer.load(VOCABULARY).vocabulary_size
+    train, validation = (batching.read_batches(BATCHES / split) for split in ("train", "validation"))
+    device = model.prepare_device(seed=params.seed, deterministic=params.train.deterministic)
+    print(f"training {name} on {device}", flush=True)
+    network = model.accelerate(model.build_model(model_params, vocabulary_size))
+    training.compile_model(network, model_params, params.train)
+
+    described = {**model_params.model_dump(), **params.train.model_dump(), **params.batch.model_dump()}
+    libraries = [metadata.version(library) for library in ("tensorflow", "keras", "numpy")]
+    checkpoint = training.Checkpoint(
+        CHECKPOINTS / name,
+        [described, params.seed, vocabulary_size, device, libraries],
+        [*sorted(BATCHES.glob("*/*.parquet")), *(Path(str(room.__file__)) for room in (batching, model, training))],
+    )
+    identity = tracking.identity_tags(params.dataset, params.seed, device) | {"model": name}
+    with tracking.training_run(name, checkpoint.run_id, identity, described) as run_id:
+        checkpoint.begin(run_id)
+        tracking.log_inputs(run_id, params.dataset, {"training": BATCHES / "train", "validation": BATCHES / "validation"})
+        progress = training.fit(
+            network,
+            train,
+            validation,
+            params=params.train,
+            token_dropout=model_params.token_dropout,
+            seed=params.seed,
+            state=checkpoint.state,
+            on_epoch=lambda epoch: tracking.log_epoch(run_id, epoch),
+        )
+        metrics = training.summarize(progress) | {"parameters": network.count_params()}
+        tracking.log_metrics(run_id, metrics, step=progress.best_epoch)
+        record = {
+            "run_id": run_id,
+            "model": name,
+            "dataset": params.dataset,
+            "weights_sha256": model.weights_sha256(network),
+            "metrics": metrics,
+            "params": described,
+            "tags": identity,
+        }
+        write_outputs(name, network, model_params, progress, record)
+        tracking.log_artifacts(run_id, train_reports(name), "train")
+    checkpoint.remove()
+
+
+def write_outputs(name: str, network: Any, params: ModelParams, progress: training.Progress, record: Any) -> None:
+    model.save_model(model_file(name), network, params)
+    history = pd.DataFrame(progress.history)
+    with written_whole(train_reports(name)) as folder:
+        folder.mkdir()
+        history.to_csv(folder / "history.csv", index=False)
+        (folder / "summary.txt").write_text(model.summary(network), encoding="utf-8")
+        plots.learning_curves(folder / "learning_curves.png", history)
+        write_json(folder / "run.json", record)
+
+
+if __name__ == "__main__":
+    run_command(main)

@@ -1,0 +1,467 @@
+"""The subword tokenizer: text to ids and back, and the search for a vocabulary.
+
+The algorithm is the SubwordTextEncoder of Tensor2Tensor (Noam Shazeer), in the form that TensorFlow Datasets kept as
+`tfds.deprecated.text.SubwordTextEncoder`: same vocabulary, same ids. Text is cut into tokens (a word with the single
+space after it, or a run of other characters) and each token, from left to right, into the longest known subwords; a
+character in no subword is written as its UTF-8 bytes. Inside a token a final `_` stands for the space, so an underscore
+of the text is escaped.
+
+This file needs nothing of its package, because it also travels by itself inside a served model.
+"""
+
+import hashlib
+import json
+import re
+import sys
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from functools import cache
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+PADDING_ID = 0
+BYTES = 256
+
+_ESCAPED_UNDERSCORE = "\\&undsc"
+_TOKEN = re.compile(r"(\w+)( (?!\W))?|(\W+)")
+_SPACE_BEFORE_WORD = re.compile(r" (?=\w)")
+
+_INSIDE_TOKEN = re.compile(r"[^\W_]*_?|\W+")
+_FIRST_OF_MORE_BYTES = (0x80, 0x800, 0x10000)  # the code points at which UTF-8 takes a byte more
+
+_BLOCK_CHARACTERS = 2**18
+
+_FILE_FORMAT = "subwords-1"
+
+
+class UnencodableText(ValueError):
+    """The text has no ids: it is blank, or holds a surrogate that is half of no character."""
+
+
+class VocabularyError(ValueError):
+    """A vocabulary, or the file that should hold one, is not usable."""
+
+
+def refuse_unencodable(text: str) -> None:
+    """Raises UnencodableText if `text` is blank or holds a lone surrogate."""
+    if not text or text.isspace():
+        raise UnencodableText("the text is blank" if text else "the text is empty")
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError as error:
+        surrogate = f"U+{ord(text[error.start]):04X}"
+        raise UnencodableText(f"the text holds the lone surrogate {surrogate} at position {error.start}") from None
+
+
+def truncate(ids: NDArray[np.int32], max_tokens: int | None) -> NDArray[np.int32]:
+    """Returns the first `max_tokens` of `ids`, all of them for None; raises ValueError if that is less than one."""
+    if max_tokens is not None and max_tokens < 1:
+        raise ValueError(f"max_tokens must be at least 1, found {max_tokens}")
+    return ids[:max_tokens]
+
+
+class SubwordTokenizer:
+    """Text to ids and back, exactly: `decode(encode(text)) == text` for every text that can be encoded.
+
+    Id 0 is padding, then come the subwords in order, then the 256 bytes.
+
+    >>> tokenizer = SubwordTokenizer(["the_", "film"])
+    >>> tokenizer.encode("the films")
+    [1, 2, 118]
+    >>> tokenizer.decode([1, 2, 118, 0, 0])
+    'the films'
+    """
+
+    def __init__(self, subwords: Iterable[str]) -> None:
+        """Raises VocabularyError if a subword is empty, repeated, or holds a lone surrogate."""
+        self._subwords = tuple(subwords)
+        self._id = {subword: i for i, subword in enumerate(self._subwords, start=PADDING_ID + 1)}
+        if "" in self._id:
+            raise VocabularyError("a subword is empty")
+        if len(self._id) < len(self._subwords):
+            repeated = next(subword for subword, count in Counter(self._subwords).items() if count > 1)
+            raise VocabularyError(f"the subword {repeated!r} is repeated")
+        self._first_byte_id = PADDING_ID + 1 + len(self._subwords)
+        try:
+            surfaces = [re.sub("_$", " ", subword).encode("utf-8") for subword in self._subwords]
+        except UnicodeEncodeError as error:
+            raise VocabularyError(f"the subword {error.object!r} holds a lone surrogate") from None
+        self._surface = [b"", *surfaces, *(bytes([byte]) for byte in range(BYTES))]
+        self._cutter = _Cutter(self._subwords)
+
+    @property
+    def subwords(self) -> tuple[str, ...]:
+        return self._subwords
+
+    @property
+    def vocabulary_size(self) -> int:
+        """The number of ids: padding, subwords and bytes."""
+        return self._first_byte_id + BYTES
+
+    def encode(self, text: str, max_tokens: int | None = None) -> list[int]:
+        """Returns the ids of `text`, none of them padding; `max_tokens` keeps that many from the beginning.
+
+        The ids are those of TFDS wherever TFDS gives the text back exactly. Where it does not (an underscore beside a
+        subword that holds part of the escape, or the escape itself followed by a space), they differ.
+
+        Raises:
+            UnencodableText: the text is blank or holds a lone surrogate.
+            ValueError: `max_tokens` is less than one.
+        """
+        refuse_unencodable(text)
+        return truncate(self._cutter.ids([text])[0], max_tokens).tolist()
+
+    def encode_batch(self, texts: Iterable[str], max_tokens: int | None = None) -> list[NDArray[np.int32]]:
+        """Returns what `encode` returns for each of `texts`, many times faster: an array int32[tokens] a text.
+
+        Raises:
+            UnencodableText: a text has no ids; the message begins with its row, counted from 0.
+            ValueError: `max_tokens` is less than one.
+        """
+        encoded: list[NDArray[np.int32]] = []
+        block: list[str] = []
+        characters = 0
+        for row, text in enumerate(texts):
+            try:
+                refuse_unencodable(text)
+            except UnencodableText as error:
+                raise UnencodableText(f"row {row}: {error}") from None
+            block.append(text)
+            characters += len(text)
+            if characters >= _BLOCK_CHARACTERS:
+                encoded += self._cutter.ids(block)
+                block, characters = [], 0
+        encoded += self._cutter.ids(block)
+        return [truncate(ids, max_tokens) for ids in encoded]
+
+    def decode(self, ids: Iterable[int]) -> str:
+        """Returns the text of `ids`; padding is skipped, a character cut by truncation becomes U+FFFD.
+
+        Raises:
+            ValueError: an id is outside [0, vocabulary_size).
+        """
+        ids = list(ids)
+        wrong = next((i for i in ids if not 0 <= i < self.vocabulary_size), None)
+        if wrong is not None:
+            raise ValueError(f"the id {wrong} is outside [0, {self.vocabulary_size})")
+        return b"".join([self._surface[i] for i in ids]).decode("utf-8", errors="replace")
+
+    def save(self, path: Path) -> None:
+        """Writes the vocabulary as UTF-8 text: a header with count and SHA-256, then a JSON string a line."""
+        body = "".join(json.dumps(s, ensure_ascii=not s.isprintable()) + "\n" for s in self._subwords).encode("utf-8")
+        header = f"{_FILE_FORMAT} {len(self._subwords)} {hashlib.sha256(body).hexdigest()}\n"
+        path.write_bytes(header.encode("ascii") + body)
+
+    @classmethod
+    def load(cls, path: Path) -> "SubwordTokenizer":
+        """Reads what `save` wrote.
+
+        Raises:
+            VocabularyError: the file is another kind of file, is truncated, or has been changed.
+            OSError: the file cannot be read.
+        """
+        header, _, body = path.read_bytes().partition(b"\n")
+        form = re.fullmatch(rf"{_FILE_FORMAT} (\d+) ([0-9a-f]{{64}})".encode(), header)
+        if form is None:
+            raise VocabularyError(f"{path} is not a vocabulary: its first line does not begin with {_FILE_FORMAT!r}")
+        lines, expected = body.count(b"\n"), int(form[1])
+        if lines < expected:
+            raise VocabularyError(f"{path} is truncated: it holds {lines} of {expected} subwords")
+        if hashlib.sha256(body).hexdigest().encode() != form[2]:
+            raise VocabularyError(f"{path} has been changed since it was written: its checksum differs")
+        return cls(json.loads(line) for line in body.decode("utf-8").split("\n")[:-1])
+
+
+class _Cutter:
+    """Cuts texts into the longest known subwords, character arrays of many texts at a time.
+
+    The subwords are a prefix tree in one flat table: a node is the offset of its row, a column is the class of a
+    character (0 is any character in no subword), an entry is the child, or 0 where there is none. A subword that is
+    neither one word, perhaps with its space, nor other characters only fits into no token and stays out of the tree.
+    """
+
+    def __init__(self, subwords: Sequence[str]) -> None:
+        usable = [(subword, i) for i, subword in enumerate(subwords, start=1) if _INSIDE_TOKEN.fullmatch(subword)]
+        usable.sort(key=lambda item: len(item[0]))  # prefixes first: a node then inherits the match of its parent
+        alphabet = sorted({character for subword, _ in usable for character in subword})
+        class_of = {character: i for i, character in enumerate(alphabet, start=1)}
+        width = len(alphabet) + 1
+        children: list[dict[int, int]] = [{}]
+        match, length = [0], [1]
+        apart = np.ones((width, width), bool)
+        for subword, i in usable:
+            node = 0
+            classes = [class_of[character] for character in subword]
+            for column in classes:
+                if column not in children[node]:
+                    children[node][column] = len(children)
+                    children.append({})
+                    match.append(match[node])
+                    length.append(length[node])
+                node = children[node][column]
+            match[node], length[node] = i, len(subword)
+            apart[classes[:-1], classes[1:]] = False
+        tree = np.zeros((len(children), width), np.int32)
+        for node, child in enumerate(children):
+            tree[node, list(child)] = np.array(list(child.values()), np.int32) * width
+
+        self._width = width
+        self._tree = tree.ravel()
+        self._match = np.array(match, np.int32)
+        self._length = np.array(length, np.int32)
+        self._apart = apart.ravel()
+        self._space_class = class_of.get("_", 0)
+        self._class = np.zeros(sys.maxunicode + 1, np.int32)
+        self._class[[ord(character) for character in alphabet]] = np.arange(1, width)
+        self._class[ord("_")] = 0  # an underscore of the text is always a byte: in a subword it stands for a space
+        self._first_byte_id = 1 + len(subwords)
+
+    def ids(self, texts: Sequence[str]) -> list[NDArray[np.int32]]:
+        """Returns the ids of each text, int32[tokens]."""
+        joined = "_" + "".join(text + "_" for text in texts)  # in class 0, and a word character after a last space
+        characters = np.frombuffer(joined.encode("utf-32-le"), np.uint32)
+        ends = np.cumsum([0, *(len(text) + 1 for text in texts)])
+        is_end = np.zeros(len(joined), bool)
+        is_end[ends] = True
+
+        classes = self._class.take(characters)
+        spaces = np.flatnonzero(characters == ord(" "))
+        before, after = (_word_characters().take(characters.take(spaces + side)) for side in (-1, 1))
+        classes[spaces[before & after & ~is_end.take(spaces - 1)]] = self._space_class
+
+        # A subword begins wherever no subword holds the two characters beside each other.
+        begins = np.append(True, self._apart.take(classes[:-1] * self._width + classes[1:]))
+        for escape in re.finditer(re.escape(_ESCAPED_UNDERSCORE), joined):
+            begins[[escape.start(), escape.end()]] = True
+        inner_classes = np.where(begins, 0, classes)
+        begins[ends] = False
+        inside = ~(begins | is_end)
+
+        ids = np.full(len(joined), -1, np.int32)
+        starts = np.flatnonzero(begins)
+        while starts.size:
+            nodes = self._deepest(starts, classes, inner_classes)
+            ids[starts] = self._match.take(nodes)
+            starts = starts + self._length.take(nodes)
+            starts = starts[inside.take(starts)]
+        return self._with_bytes(ids, characters, ends)
+
+    def _deepest(
+        self, starts: NDArray[np.int64], classes: NDArray[np.int32], inner_classes: NDArray[np.int32]
+    ) -> NDArray[np.int32]:
+        """Returns for each of `starts` the number of the deepest node that the characters from there on lead to."""
+        node = self._tree.take(classes.take(starts))
+        deepest = node.copy()
+        alive = np.flatnonzero(node)
+        node, position = node.take(alive), starts.take(alive)
+        while alive.size:
+            position += 1
+            node = self._tree.take(node + inner_classes.take(position))
+            further = np.flatnonzero(node)
+            node, alive, position = node.take(further), alive.take(further), position.take(further)
+            deepest[alive] = node
+        return deepest // self._width
+
+    def _with_bytes(
+        self, ids: NDArray[np.int32], characters: NDArray[np.uint32], ends: NDArray[np.int64]
+    ) -> list[NDArray[np.int32]]:
+        """Returns `ids` a text, without the characters inside a subword (-1), with bytes for those in none (0)."""
+        taken = np.flatnonzero(ids >= 0)
+        ids = ids.take(taken)
+        unknown = characters.take(taken[ids == 0])
+        if unknown.size:
+            repeats = np.ones(len(ids), np.int64)
+            repeats[ids == 0] = 1 + sum((unknown >= first).astype(np.int64) for first in _FIRST_OF_MORE_BYTES)
+            ids, taken = np.repeat(ids, repeats), np.repeat(taken, repeats)
+            utf8 = unknown.tobytes().decode("utf-32-le").encode("utf-8")
+            ids[ids == 0] = np.frombuffer(utf8, np.uint8).astype(np.int32) + self._first_byte_id
+        cuts = np.searchsorted(taken, ends).tolist()
+        return [ids[first:last] for first, last in pairwise(cuts)]
+
+
+@cache
+def _word_characters() -> NDArray[np.bool_]:
+    r"""Returns for each code point whether it is a word character, `\w`."""
+    every = (chr(point) for point in range(sys.maxunicode + 1))
+    return np.fromiter((character.isalnum() or character == "_" for character in every), bool)
+
+
+def _tokens(text: str) -> list[str]:
+    r"""Cuts `text` into tokens.
+
+    >>> _tokens("It is a snake_case, so ")
+    ['It_', 'is_', 'a_', 'snake\\&undsccase', ', ', 'so_']
+    """
+    tokens = []
+    for i, part in enumerate(text.split(_ESCAPED_UNDERSCORE)):
+        if i > 0:  # the escape itself in the text: TFDS's two halves of it, which are no escape apart
+            tokens += [_ESCAPED_UNDERSCORE[:2], _ESCAPED_UNDERSCORE[2:]]
+        for word, space, others in _TOKEN.findall(part):
+            tokens.append(others or word.replace("_", _ESCAPED_UNDERSCORE) + ("_" if space else ""))
+    return tokens
+
+
+def build_vocabulary(
+    texts: Iterable[str], target_size: int = 2**13, max_subword_length: int = 20, iterations: int = 4
+) -> list[str]:
+    """Searches the subwords, most frequent first, that make a vocabulary of about `target_size` ids from `texts`.
+
+    The result is that of `SubwordTextEncoder.build_from_corpus`: a binary search over the count that a subword needs,
+    until the number of ids is within 1 % of the target or the range is used up; then the closest one tried.
+
+    Args:
+        texts: the corpus, read once.
+        target_size: how many ids to aim for, padding and bytes included.
+        max_subword_length: characters of the longest subword.
+        iterations: how often subwords are counted anew in the corpus as the last ones cut it.
+
+    Raises:
+        UnencodableText: a text is blank or holds a lone surrogate.
+        ValueError: there are no texts, or the target leaves no room for a subword.
+    """
+    reserved_ids = PADDING_ID + 1 + BYTES
+    if target_size <= reserved_ids:
+        raise ValueError(f"target_size must be above {reserved_ids}, found {target_size}")
+    token_counts = _count_tokens(texts)
+    if not token_counts:
+        raise ValueError("there are no texts to build a vocabulary from")
+    prefixes = _Prefixes(token_counts, max_subword_length)
+
+    def distance(subwords: dict[int, int]) -> int:
+        return abs(reserved_ids + len(subwords) - target_size)
+
+    low, high = min(token_counts.values()), max(token_counts.values())
+    tried = []
+    while True:
+        min_count = (low + high) // 2
+        subwords = prefixes.frequent(min_count, iterations)
+        tried.append(subwords)
+        if distance(subwords) * 100 < target_size or low >= high or min_count <= 1:
+            break
+        if reserved_ids + len(subwords) > target_size:
+            low = min_count + 1
+        else:
+            high = min_count - 1
+    closest = min(reversed(tried), key=distance)  # of equally close ones the last
+    counted = ((count, prefixes.text(node)) for node, count in closest.items())
+    return [subword for _, subword in sorted(counted, reverse=True)]
+
+
+def _count_tokens(texts: Iterable[str]) -> Counter[str]:
+    stretch_counts: Counter[str] = Counter()
+    token_counts: Counter[str] = Counter()
+    for text in texts:
+        refuse_unencodable(text)
+        *stretches, rest = _SPACE_BEFORE_WORD.split(text)
+        stretch_counts.update(stretches)
+        token_counts.update(_tokens(rest))
+    for stretch, count in stretch_counts.items():
+        for token in _tokens(stretch + " "):
+            token_counts[token] += count
+    return token_counts
+
+
+class _Prefixes:
+    """The prefix tree of everything that begins at any character of the tokens, up to a length.
+
+    Nodes are numbered level by level (node 0 is the empty string), so that counts move between a level and the one
+    above it as whole arrays. The characters of all tokens stand in one array; `_node[i]` is the longest string that
+    begins at character i.
+    """
+
+    def __init__(self, token_counts: Counter[str], max_length: int) -> None:
+        tokens = "".join(token_counts)
+        self._tokens = tokens
+        lengths = np.fromiter(map(len, token_counts), np.int64)
+        self._ends = np.cumsum(lengths)
+        self._weights = np.repeat(np.fromiter(token_counts.values(), np.float64), lengths)
+        remaining = np.repeat(self._ends, lengths) - np.arange(len(tokens))
+        characters = np.frombuffer(tokens.encode("utf-32-le"), np.uint32).astype(np.int64)
+
+        self._node = np.zeros(len(tokens), np.int64)
+        self._parent = np.zeros(1, np.int64)
+        self._example = np.zeros(1, np.int64)
+        self._levels = [slice(0, 1)]
+        for length in range(1, min(max_length, lengths.max()) + 1):
+            starts = np.flatnonzero(remaining >= length)
+            edges = self._node[starts] << 21 | characters[starts + length - 1]  # 21 bits hold any code point
+            edges, child = np.unique(edges, return_inverse=True)
+            first = len(self._parent)
+            self._node[starts] = first + child
+            example = np.empty(len(edges), np.int64)
+            example[child] = starts
+            self._parent = np.append(self._parent, edges >> 21)
+            self._example = np.append(self._example, example)
+            self._levels.append(slice(first, first + len(edges)))
+
+        self._length = np.repeat(np.arange(len(self._levels)), [level.stop - level.start for level in self._levels])
+        self._is_byte = np.zeros(len(self._parent), bool)
+        self._is_byte[self._levels[1]] = characters[self._example[self._levels[1]]] < 128
+        # Without any subword a token is cut into characters, but an escaped underscore always stays whole.
+        self._shortest_step = np.ones(len(tokens), np.int64)
+        escapes = np.array([m.start() for m in re.finditer(re.escape(_ESCAPED_UNDERSCORE), tokens)], np.int64)
+        escapes = escapes[remaining[escapes] >= len(_ESCAPED_UNDERSCORE)]
+        self._shortest_step[escapes] = len(_ESCAPED_UNDERSCORE)
+
+    def text(self, node: int) -> str:
+        """Returns the string that `node` stands for."""
+        start = self._example[node]
+        return self._tokens[start : start + self._length[node]]
+
+    def frequent(self, min_count: int, iterations: int) -> dict[int, int]:
+        """Returns the nodes, with their counts, that are left as subwords counted at least `min_count` times.
+
+        A string counts where it begins as the subwords of the iteration before cut the tokens, but not where a longer
+        string that begins with it became a subword. Single bytes are left out: the vocabulary has them anyway.
+        """
+        step = self._shortest_step
+        for _ in range(iterations):
+            counts = self._counts(self._starts(step))
+            accepted = self._accept(counts, min_count)
+            step = self._longest_steps(accepted)
+        nodes = np.flatnonzero(accepted)
+        return dict(zip(nodes.tolist(), counts[nodes].astype(np.int64).tolist(), strict=True))
+
+    def _starts(self, step: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Returns where subwords begin if at each character a subword of `step` characters would be taken."""
+        position = np.append(0, self._ends[:-1])
+        end = self._ends
+        starts = []
+        while position.size:
+            starts.append(position)
+            position = position + step[position]
+            inside = position < end
+            position, end = position[inside], end[inside]
+        return np.concatenate(starts)
+
+    def _counts(self, starts: NDArray[np.int64]) -> NDArray[np.float64]:
+        """Returns for each node how often it begins at one of `starts`."""
+        counts = np.bincount(self._node[starts], self._weights[starts], minlength=len(self._parent))
+        for level in reversed(self._levels[1:]):
+            self._add_to_parents(counts, level, counts[level])
+        return counts
+
+    def _accept(self, counts: NDArray[np.float64], min_count: int) -> NDArray[np.bool_]:
+        """Returns which nodes become subwords, the longest first; takes their counts from those of their prefixes."""
+        accepted = np.zeros(len(counts), bool)
+        taken = np.zeros(len(counts))
+        for level in reversed(self._levels[1:]):
+            counts[level] -= taken[level]
+            accepted[level] = (counts[level] >= min_count) & ~self._is_byte[level]
+            self._add_to_parents(taken, level, taken[level] + np.where(accepted[level], counts[level], 0))
+        return accepted
+
+    def _longest_steps(self, accepted: NDArray[np.bool_]) -> NDArray[np.int64]:
+        """Returns for each character the length of the longest accepted string that begins there."""
+        longest = np.where(accepted, self._length, 0)
+        for level in self._levels[1:]:
+            longest[level] = np.maximum(longest[level], longest[self._parent[level]])
+        return np.maximum(longest[self._node], self._shortest_step)
+
+    def _add_to_parents(self, sums: NDArray[np.float64], level: slice, values: NDArray[np.float64]) -> None:
+        parents = self._parent[level]
+        above = slice(parents[0], parents[-1] + 1)
+        sums[above] += np.bincount(parents - parents[0], values)

@@ -1,0 +1,212 @@
+"""Fitting a model: early stopping, best weights, and a state from which a killed training goes on."""
+
+import hashlib
+import json
+import math
+import shutil
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from pipeline.artifacts import written_whole
+from pipeline.batching import Batch, hide_tokens
+from pipeline.errors import DataError, PipelineError
+from pipeline.model import vocabulary_size
+from pipeline.params import ModelParams, TrainParams
+
+if TYPE_CHECKING:
+    import keras
+
+Epoch = dict[str, float]
+"""One finished epoch: epoch (from 1), accuracy, loss, val_accuracy, val_loss, seconds."""
+
+
+@dataclass
+class Progress:
+    """What training knows after its last finished epoch, weights aside.
+
+    `best_epoch` counts from 1, 0 before the first; `stalled_epochs` have passed since validation loss last fell.
+    """
+
+    history: list[Epoch] = field(default_factory=list)
+    best_epoch: int = 0
+    best_val_loss: float = math.inf
+    stalled_epochs: int = 0
+
+    @property
+    def epoch(self) -> int:
+        return len(self.history)
+
+    @property
+    def best(self) -> Epoch:
+        return self.history[self.best_epoch - 1]
+
+    def record(self, epoch: Epoch) -> bool:
+        """Adds a finished epoch; returns whether it is the best so far."""
+        self.history.append(epoch)
+        if epoch["val_loss"] < self.best_val_loss:
+            self.best_epoch, self.best_val_loss, self.stalled_epochs = self.epoch, epoch["val_loss"], 0
+            return True
+        self.stalled_epochs += 1
+        return False
+
+
+def compile_model(model: "keras.Model", params: ModelParams, train: TrainParams) -> None:
+    """Prepares `model` for training: Adam on the binary cross-entropy of its logits, gradient norm clipped."""
+    import keras
+
+    model.compile(
+        optimizer=keras.optimizers.Adam(params.learning_rate, global_clipnorm=train.clip_norm),
+        loss=keras.losses.BinaryCrossentropy(from_logits=True),
+        metrics=[keras.metrics.BinaryAccuracy("accuracy", threshold=0.0)],
+        jit_compile=False,  # XLA is slower on a CPU, and neither cuDNN's nor the fused kernel goes through it
+    )
+    model.optimizer.build(model.trainable_variables)
+
+
+def fit(
+    model: "keras.Model",
+    training: Sequence[Batch],
+    validation: Sequence[Batch],
+    *,
+    params: TrainParams,
+    token_dropout: float,
+    seed: int,
+    state: Path,
+    on_epoch: Callable[[Epoch], None],
+) -> Progress:
+    """Trains a compiled `model` and leaves it with the weights of its best epoch by validation loss.
+
+    After each epoch everything that the rest of training depends on is written to `state`; where that file
+    stands at the start, training goes on after its last finished epoch and ends as it would have without the break.
+
+    Args:
+        training, validation: padded batches.
+        params: epochs, patience and the rest of what all models share.
+        token_dropout: share of the token ids hidden from the model in training.
+        seed: seed of each epoch's order of batches and hidden tokens.
+        state: file of the state; the caller removes it when the model is safe.
+        on_epoch: called after each epoch finished in this process, when its state is safe.
+
+    Raises:
+        PipelineError: a loss is not finite.
+        DataError: `state` is not a state of this model.
+    """
+    import keras
+
+    progress, best_weights = _restore(state, model) if state.exists() else (Progress(), None)
+    validation_data = _dataset(validation)
+    hidden_id = vocabulary_size(model) - 1  # the byte 0xFF, which no UTF-8 text holds
+    while progress.epoch < params.epochs and progress.stalled_epochs < params.patience:
+        number = progress.epoch + 1
+        started = time.perf_counter()
+        rng = np.random.default_rng([seed, number])  # of this epoch alone: a resumed training draws the same
+        shuffled = [training[index] for index in rng.permutation(len(training))]
+        logs = model.fit(
+            _dataset(shuffled, lambda token_ids: hide_tokens(token_ids, token_dropout, hidden_id, rng)),
+            validation_data=validation_data,
+            initial_epoch=number - 1,
+            epochs=number,
+            shuffle=False,
+            callbacks=[keras.callbacks.TerminateOnNaN()],
+            verbose=1 if sys.stdout.isatty() else 2,
+        ).history
+        epoch = {"epoch": number} | {name: float(values[-1]) for name, values in logs.items()}
+        for name in ("loss", "val_loss"):
+            if not math.isfinite(epoch[name]):
+                raise PipelineError(
+                    f"training stopped: {name} became {epoch[name]} in epoch {number}; lower learning_rate or clip_norm"
+                )
+        epoch["seconds"] = round(time.perf_counter() - started, 3)
+        if progress.record(epoch):
+            best_weights = model.get_weights()
+        assert best_weights is not None  # the first epoch's finite loss is the best so far
+        _save(state, model, progress, best_weights)
+        on_epoch(epoch)
+    model.set_weights(best_weights)
+    return progress
+
+
+def summarize(progress: Progress) -> dict[str, float]:
+    """Returns the scalars that a table of runs shows: epochs, the best one and its metrics, seconds in all."""
+    return {
+        "epochs": progress.epoch,
+        "best_epoch": progress.best_epoch,
+        "best_val_accuracy": progress.best["val_accuracy"],
+        "best_val_loss": progress.best["val_loss"],
+        "training_seconds": round(sum(epoch["seconds"] for epoch in progress.history), 1),
+    }
+
+
+class Checkpoint:
+    """The folder `<checkpoints>/<key>` that a training needs to go on after a kill: its state and its MLflow run."""
+
+    def __init__(self, checkpoints: Path, inputs: Any, files: Sequence[Path]) -> None:
+        """Names the folder by the SHA-256 of JSON-able `inputs` and the contents of `files`."""
+        digest = hashlib.sha256(json.dumps(inputs, sort_keys=True).encode())
+        for file in files:
+            digest.update(hashlib.sha256(file.read_bytes()).digest())
+        self._checkpoints = checkpoints
+        self._folder = checkpoints / digest.hexdigest()
+        self.state = self._folder / "state.npz"
+        self._run = self._folder / "run_id"
+
+    @property
+    def run_id(self) -> str | None:
+        """The MLflow run of the interrupted training, None if there is none."""
+        return self._run.read_text().strip() if self._run.exists() else None
+
+    def begin(self, run_id: str) -> None:
+        """Notes the run, and removes what trainings on other inputs left behind."""
+        for other in self._checkpoints.glob("*"):
+            if other != self._folder:
+                shutil.rmtree(other)
+        with written_whole(self._run) as aside:
+            aside.write_text(run_id)
+
+    def remove(self) -> None:
+        shutil.rmtree(self._folder)
+
+
+def _dataset(batches: Sequence[Batch], transform: Callable[[np.ndarray], np.ndarray] = lambda token_ids: token_ids) -> Any:
+    """Returns a tf.data.Dataset of (<int32>[rows, width], <float32>[rows, 1]), the token ids transformed."""
+    import tensorflow as tf
+
+    def generate() -> Any:
+        for batch in batches:
+            yield transform(batch.token_ids), batch.label.astype(np.float32)[:, None]
+
+    signature = (tf.TensorSpec((None, None), tf.int32), tf.TensorSpec((None, 1), tf.float32))
+    dataset = tf.data.Dataset.from_generator(generate, output_signature=signature)
+    return dataset.apply(tf.data.experimental.assert_cardinality(len(batches))).prefetch(2)
+
+
+def _state(model: "keras.Model") -> list[Any]:
+    """All variables that training changes: weights, random state, and the optimizer's."""
+    return [*model.variables, *model.optimizer.variables]
+
+
+def _save(path: Path, model: "keras.Model", progress: Progress, best_weights: list[np.ndarray]) -> None:
+    arrays = {f"state_{index}": np.asarray(variable) for index, variable in enumerate(_state(model))}
+    arrays |= {f"best_{index}": weight for index, weight in enumerate(best_weights)}
+    with written_whole(path) as aside:
+        np.savez(aside, progress=np.array(json.dumps(asdict(progress))), **arrays)
+
+
+def _restore(path: Path, model: "keras.Model") -> tuple[Progress, list[np.ndarray]]:
+    try:
+        with np.load(path, allow_pickle=False) as arrays:
+            for index, variable in enumerate(_state(model)):
+                variable.assign(arrays[f"state_{index}"])
+            best_weights = [arrays[f"best_{index}"] for index in range(len(model.get_weights()))]
+            return Progress(**json.loads(str(arrays["progress"]))), best_weights
+    except Exception as error:  # NumPy and zip raise many kinds for a damaged file
+        reason = " ".join(str(error).split())[:200]
+        raise DataError(
+            f"{path} is not a state of this training ({reason}); remove it to start training anew"
+        ) from error

@@ -1,0 +1,59 @@
+"""What several tests share: the embedded sample's real reviews, and a project folder of their own."""
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from pipeline.reviews import SAMPLE
+
+ROOT = Path(__file__).parent.parent
+
+
+@pytest.fixture(scope="session")
+def reviews() -> pd.DataFrame:
+    """The embedded sample: real reviews with the columns id, text, label."""
+    return pd.read_parquet(SAMPLE)
+
+
+@pytest.fixture
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """An empty project folder with the committed params.yaml on the sample; it is the working folder, and tracks in
+    a store of its own."""
+    params = (ROOT / "params.yaml").read_text().replace("dataset: imdb_reviews", "dataset: sample")
+    (tmp_path / "params.yaml").write_text(params)
+    monkeypatch.chdir(tmp_path)
+    for name in ("MLFLOW_TRACKING_URI", "DVC_ROOT", "DVC_STAGE", "DVC_EXP_NAME"):
+        monkeypatch.delenv(name, raising=False)
+    yield tmp_path
+    shutil.rmtree(tmp_path, ignore_errors=True)
+
+
+@pytest.fixture
+def run_stage(project: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
+    """Runs a stage as DVC would, in the project folder."""
+
+    def run(stage: str, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, "-m", f"pipeline.stages.{stage}", *arguments],
+            cwd=project,
+            env={**os.environ, "PYTHONPATH": str(ROOT), **environment},
+            capture_output=True,
+            text=True,
+            timeout=600,
+        )
+
+    return run
+
+
+def edit_params(project: Path, old: str, new: str) -> None:
+    """Replaces `old`, which must be there, by `new` in the project's params.yaml."""
+    file = project / "params.yaml"
+    text = file.read_text()
+    assert old in text
+    file.write_text(text.replace(old, new))
