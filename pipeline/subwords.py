@@ -14,7 +14,7 @@ import json
 import re
 import sys
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import cache
 from itertools import pairwise
 from pathlib import Path
@@ -26,6 +26,7 @@ PADDING_ID = 0
 BYTES = 256
 
 _ESCAPED_UNDERSCORE = "\\&undsc"
+_LITERAL_ESCAPE = re.compile(re.escape(_ESCAPED_UNDERSCORE))
 _TOKEN = re.compile(r"(\w+)( (?!\W))?|(\W+)")
 _SPACE_BEFORE_WORD = re.compile(r" (?=\w)")
 
@@ -33,6 +34,9 @@ _INSIDE_TOKEN = re.compile(r"[^\W_]*_?|\W+")
 _FIRST_OF_MORE_BYTES = (0x80, 0x800, 0x10000)  # the code points at which UTF-8 takes a byte more
 
 _BLOCK_CHARACTERS = 2**18
+
+_MAX_SUBWORD_LENGTH = 20  # both are the defaults of SubwordTextEncoder.build_from_corpus
+_ITERATIONS = 4
 
 _FILE_FORMAT = "subwords-1"
 
@@ -47,13 +51,22 @@ class VocabularyError(ValueError):
 
 def refuse_unencodable(text: str) -> None:
     """Raises UnencodableText if `text` is blank or holds a lone surrogate."""
-    if not text or text.isspace():
-        raise UnencodableText("the text is blank" if text else "the text is empty")
+    if not text.strip():
+        raise UnencodableText("the text is blank")
     try:
         text.encode("utf-8")
     except UnicodeEncodeError as error:
         surrogate = f"U+{ord(text[error.start]):04X}"
         raise UnencodableText(f"the text holds the lone surrogate {surrogate} at position {error.start}") from None
+
+
+def _encodable(texts: Iterable[str]) -> Iterator[str]:
+    for row, text in enumerate(texts):
+        try:
+            refuse_unencodable(text)
+        except UnencodableText as error:
+            raise UnencodableText(f"row {row}: {error}") from None
+        yield text
 
 
 def truncate(ids: NDArray[np.int32], max_tokens: int | None) -> NDArray[np.int32]:
@@ -78,12 +91,11 @@ class SubwordTokenizer:
     def __init__(self, subwords: Iterable[str]) -> None:
         """Raises VocabularyError if a subword is empty, repeated, or holds a lone surrogate."""
         self._subwords = tuple(subwords)
-        self._id = {subword: i for i, subword in enumerate(self._subwords, start=PADDING_ID + 1)}
-        if "" in self._id:
+        if "" in self._subwords:
             raise VocabularyError("a subword is empty")
-        if len(self._id) < len(self._subwords):
-            repeated = next(subword for subword, count in Counter(self._subwords).items() if count > 1)
-            raise VocabularyError(f"the subword {repeated!r} is repeated")
+        for subword, count in Counter(self._subwords).items():
+            if count > 1:
+                raise VocabularyError(f"the subword {subword!r} stands {count} times in the vocabulary")
         self._first_byte_id = PADDING_ID + 1 + len(self._subwords)
         try:
             surfaces = [re.sub("_$", " ", subword).encode("utf-8") for subword in self._subwords]
@@ -104,8 +116,8 @@ class SubwordTokenizer:
     def encode(self, text: str, max_tokens: int | None = None) -> list[int]:
         """Returns the ids of `text`, none of them padding; `max_tokens` keeps that many from the beginning.
 
-        The ids are those of TFDS wherever TFDS gives the text back exactly. Where it does not (an underscore beside a
-        subword that holds part of the escape, or the escape itself followed by a space), they differ.
+        The ids are those of TFDS wherever TFDS gives the text back exactly. Where it does not (an underscore, if a
+        subword holds part of its escape; the escape itself before a space), they may differ.
 
         Raises:
             UnencodableText: the text is blank or holds a lone surrogate.
@@ -124,11 +136,7 @@ class SubwordTokenizer:
         encoded: list[NDArray[np.int32]] = []
         block: list[str] = []
         characters = 0
-        for row, text in enumerate(texts):
-            try:
-                refuse_unencodable(text)
-            except UnencodableText as error:
-                raise UnencodableText(f"row {row}: {error}") from None
+        for text in _encodable(texts):
             block.append(text)
             characters += len(text)
             if characters >= _BLOCK_CHARACTERS:
@@ -166,7 +174,7 @@ class SubwordTokenizer:
         header, _, body = path.read_bytes().partition(b"\n")
         form = re.fullmatch(rf"{_FILE_FORMAT} (\d+) ([0-9a-f]{{64}})".encode(), header)
         if form is None:
-            raise VocabularyError(f"{path} is not a vocabulary: its first line does not begin with {_FILE_FORMAT!r}")
+            raise VocabularyError(f"{path} is not a vocabulary: its first line is not '{_FILE_FORMAT} COUNT SHA256'")
         lines, expected = body.count(b"\n"), int(form[1])
         if lines < expected:
             raise VocabularyError(f"{path} is truncated: it holds {lines} of {expected} subwords")
@@ -227,15 +235,17 @@ class _Cutter:
         is_end = np.zeros(len(joined), bool)
         is_end[ends] = True
 
+        escapes = np.array([escape.start() for escape in _LITERAL_ESCAPE.finditer(joined)], np.int64)
+
         classes = self._class.take(characters)
         spaces = np.flatnonzero(characters == ord(" "))
-        before, after = (_word_characters().take(characters.take(spaces + side)) for side in (-1, 1))
-        classes[spaces[before & after & ~is_end.take(spaces - 1)]] = self._space_class
+        before = _word_characters().take(characters.take(spaces - 1)) & ~is_end.take(spaces - 1)
+        after = _word_characters().take(characters.take(spaces + 1)) | np.isin(spaces + 1, escapes)
+        classes[spaces[before & after]] = self._space_class
 
         # A subword begins wherever no subword holds the two characters beside each other.
         begins = np.append(True, self._apart.take(classes[:-1] * self._width + classes[1:]))
-        for escape in re.finditer(re.escape(_ESCAPED_UNDERSCORE), joined):
-            begins[[escape.start(), escape.end()]] = True
+        begins[escapes] = begins[escapes + len(_ESCAPED_UNDERSCORE)] = True
         inner_classes = np.where(begins, 0, classes)
         begins[ends] = False
         inside = ~(begins | is_end)
@@ -278,8 +288,7 @@ class _Cutter:
             ids, taken = np.repeat(ids, repeats), np.repeat(taken, repeats)
             utf8 = unknown.tobytes().decode("utf-32-le").encode("utf-8")
             ids[ids == 0] = np.frombuffer(utf8, np.uint8).astype(np.int32) + self._first_byte_id
-        cuts = np.searchsorted(taken, ends).tolist()
-        return [ids[first:last] for first, last in pairwise(cuts)]
+        return [ids[first:last] for first, last in pairwise(np.searchsorted(taken, ends).tolist())]
 
 
 @cache
@@ -304,22 +313,19 @@ def _tokens(text: str) -> list[str]:
     return tokens
 
 
-def build_vocabulary(
-    texts: Iterable[str], target_size: int = 2**13, max_subword_length: int = 20, iterations: int = 4
-) -> list[str]:
+def build_vocabulary(texts: Iterable[str], target_size: int = 2**13) -> list[str]:
     """Searches the subwords, most frequent first, that make a vocabulary of about `target_size` ids from `texts`.
 
     The result is that of `SubwordTextEncoder.build_from_corpus`: a binary search over the count that a subword needs,
-    until the number of ids is within 1 % of the target or the range is used up; then the closest one tried.
+    until the number of ids is within 1 % of the target or the range is used up; then the closest one tried. (Texts
+    that hold the escape of the underscore before a space are the exception: TFDS counts that space twice.)
 
     Args:
         texts: the corpus, read once.
         target_size: how many ids to aim for, padding and bytes included.
-        max_subword_length: characters of the longest subword.
-        iterations: how often subwords are counted anew in the corpus as the last ones cut it.
 
     Raises:
-        UnencodableText: a text is blank or holds a lone surrogate.
+        UnencodableText: a text is blank or holds a lone surrogate; the message begins with its row, counted from 0.
         ValueError: there are no texts, or the target leaves no room for a subword.
     """
     reserved_ids = PADDING_ID + 1 + BYTES
@@ -328,7 +334,7 @@ def build_vocabulary(
     token_counts = _count_tokens(texts)
     if not token_counts:
         raise ValueError("there are no texts to build a vocabulary from")
-    prefixes = _Prefixes(token_counts, max_subword_length)
+    prefixes = _Prefixes(token_counts)
 
     def distance(subwords: dict[int, int]) -> int:
         return abs(reserved_ids + len(subwords) - target_size)
@@ -337,7 +343,7 @@ def build_vocabulary(
     tried = []
     while True:
         min_count = (low + high) // 2
-        subwords = prefixes.frequent(min_count, iterations)
+        subwords = prefixes.frequent(min_count)
         tried.append(subwords)
         if distance(subwords) * 100 < target_size or low >= high or min_count <= 1:
             break
@@ -353,8 +359,7 @@ def build_vocabulary(
 def _count_tokens(texts: Iterable[str]) -> Counter[str]:
     stretch_counts: Counter[str] = Counter()
     token_counts: Counter[str] = Counter()
-    for text in texts:
-        refuse_unencodable(text)
+    for text in _encodable(texts):
         *stretches, rest = _SPACE_BEFORE_WORD.split(text)
         stretch_counts.update(stretches)
         token_counts.update(_tokens(rest))
@@ -372,7 +377,7 @@ class _Prefixes:
     begins at character i.
     """
 
-    def __init__(self, token_counts: Counter[str], max_length: int) -> None:
+    def __init__(self, token_counts: Counter[str]) -> None:
         tokens = "".join(token_counts)
         self._tokens = tokens
         lengths = np.fromiter(map(len, token_counts), np.int64)
@@ -385,7 +390,7 @@ class _Prefixes:
         self._parent = np.zeros(1, np.int64)
         self._example = np.zeros(1, np.int64)
         self._levels = [slice(0, 1)]
-        for length in range(1, min(max_length, lengths.max()) + 1):
+        for length in range(1, min(_MAX_SUBWORD_LENGTH, lengths.max()) + 1):
             starts = np.flatnonzero(remaining >= length)
             edges = self._node[starts] << 21 | characters[starts + length - 1]  # 21 bits hold any code point
             edges, child = np.unique(edges, return_inverse=True)
@@ -402,7 +407,7 @@ class _Prefixes:
         self._is_byte[self._levels[1]] = characters[self._example[self._levels[1]]] < 128
         # Without any subword a token is cut into characters, but an escaped underscore always stays whole.
         self._shortest_step = np.ones(len(tokens), np.int64)
-        escapes = np.array([m.start() for m in re.finditer(re.escape(_ESCAPED_UNDERSCORE), tokens)], np.int64)
+        escapes = np.array([escape.start() for escape in _LITERAL_ESCAPE.finditer(tokens)], np.int64)
         escapes = escapes[remaining[escapes] >= len(_ESCAPED_UNDERSCORE)]
         self._shortest_step[escapes] = len(_ESCAPED_UNDERSCORE)
 
@@ -411,14 +416,14 @@ class _Prefixes:
         start = self._example[node]
         return self._tokens[start : start + self._length[node]]
 
-    def frequent(self, min_count: int, iterations: int) -> dict[int, int]:
+    def frequent(self, min_count: int) -> dict[int, int]:
         """Returns the nodes, with their counts, that are left as subwords counted at least `min_count` times.
 
         A string counts where it begins as the subwords of the iteration before cut the tokens, but not where a longer
         string that begins with it became a subword. Single bytes are left out: the vocabulary has them anyway.
         """
         step = self._shortest_step
-        for _ in range(iterations):
+        for _ in range(_ITERATIONS):
             counts = self._counts(self._starts(step))
             accepted = self._accept(counts, min_count)
             step = self._longest_steps(accepted)
@@ -439,7 +444,8 @@ class _Prefixes:
 
     def _counts(self, starts: NDArray[np.int64]) -> NDArray[np.float64]:
         """Returns for each node how often it begins at one of `starts`."""
-        counts = np.bincount(self._node[starts], self._weights[starts], minlength=len(self._parent))
+        counts = np.zeros(len(self._parent))
+        counts += np.bincount(self._node[starts], self._weights[starts], minlength=len(counts))
         for level in reversed(self._levels[1:]):
             self._add_to_parents(counts, level, counts[level])
         return counts

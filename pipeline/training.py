@@ -102,6 +102,7 @@ def fit(
     progress, best_weights = _restore(state, model) if state.exists() else (Progress(), None)
     validation_data = _dataset(validation)
     hidden_id = vocabulary_size(model) - 1  # the byte 0xFF, which no UTF-8 text holds
+    after_one_epoch = keras.callbacks.LambdaCallback(on_epoch_end=lambda *_: setattr(model, "stop_training", True))
     while progress.epoch < params.epochs and progress.stalled_epochs < params.patience:
         number = progress.epoch + 1
         started = time.perf_counter()
@@ -111,9 +112,9 @@ def fit(
             _dataset(shuffled, lambda token_ids: hide_tokens(token_ids, token_dropout, hidden_id, rng)),
             validation_data=validation_data,
             initial_epoch=number - 1,
-            epochs=number,
+            epochs=params.epochs,
             shuffle=False,
-            callbacks=[keras.callbacks.TerminateOnNaN()],
+            callbacks=[keras.callbacks.TerminateOnNaN(), after_one_epoch],
             verbose=1 if sys.stdout.isatty() else 2,
         ).history
         epoch = {"epoch": number} | {name: float(values[-1]) for name, values in logs.items()}

@@ -23,15 +23,20 @@ def fit() -> Baseline:
     return fit_baseline(TRAIN["text"].tolist(), TRAIN["label"].to_numpy(), max_ngram=3, regularization=1.0)
 
 
-def test_it_learns_the_sample_reviews() -> None:
+@pytest.fixture(scope="module")
+def baseline() -> Baseline:
+    return fit()
+
+
+def test_it_learns_the_sample_reviews(baseline: Baseline) -> None:
     label = TEST["label"].to_numpy()
-    accuracy = ((fit().logits(TEST["text"].tolist()) > 0) == label).mean()
+    accuracy = ((baseline.logits(TEST["text"].tolist()) > 0) == label).mean()
     assert accuracy > 0.75
 
 
-def test_the_same_reviews_give_the_same_classifier() -> None:
+def test_the_same_reviews_give_the_same_classifier(baseline: Baseline) -> None:
     texts = TEST["text"].tolist()[:50]
-    np.testing.assert_array_equal(fit().logits(texts), fit().logits(texts))
+    np.testing.assert_array_equal(fit().logits(texts), baseline.logits(texts))
 
 
 def test_it_hears_a_contracted_negation() -> None:
@@ -41,8 +46,7 @@ def test_it_hears_a_contracted_negation() -> None:
     assert good > 0 > bad
 
 
-def test_a_text_of_unknown_words_scores_at_the_intercept() -> None:
-    baseline = fit()
+def test_a_text_of_unknown_words_scores_at_the_intercept(baseline: Baseline) -> None:
     assert baseline.logits(["xyzzy plugh"])[0] == pytest.approx(float(baseline.classifier.intercept_[0]))
 
 

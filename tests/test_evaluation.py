@@ -1,7 +1,9 @@
 """What evaluation reports is what scikit-learn would, with honest intervals; padding is studied as it is."""
 
 import time
+from collections.abc import Callable
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -14,6 +16,7 @@ from pipeline.errors import DataError, PipelineError
 from pipeline.stages.evaluate import predict
 
 BINS = 15
+Curve = Callable[[np.ndarray, np.ndarray], Any]
 
 
 def scored(rows: int, seed: int = 0, decimals: int | None = None) -> tuple[np.ndarray, np.ndarray]:
@@ -144,7 +147,7 @@ def test_a_thousand_resamples_of_the_test_split_take_seconds() -> None:
         ),
     ],
 )
-def test_a_thinned_curve_passes_within_a_hundredth_of_every_point(curve, exact, axes) -> None:
+def test_a_thinned_curve_passes_within_a_hundredth_of_every_point(curve: Curve, exact: Curve, axes: list[str]) -> None:
     label, logit = scored(25_000)
     thinned = curve(label, logit)
     assert 100 < len(thinned) <= evaluation.CURVE_POINTS

@@ -60,7 +60,9 @@ FIGURES: dict[str, Callable[[Path], None]] = {
 
 
 @pytest.mark.parametrize("figure", FIGURES.values(), ids=FIGURES)
-def test_a_figure_is_a_png_of_full_width_and_the_same_bytes_twice(figure, tmp_path: Path) -> None:
+def test_a_figure_is_a_png_of_full_width_and_the_same_bytes_twice(
+    figure: Callable[[Path], None], tmp_path: Path
+) -> None:
     figure(tmp_path / "once.png")
     figure(tmp_path / "twice.png")
     with Image.open(tmp_path / "once.png") as image:
