@@ -2,11 +2,13 @@
 
 import os
 
-# Nothing reports home, and TensorFlow prints only what went wrong, unless the user's environment says otherwise.
+# Nothing reports home, and libraries print only what went wrong, unless the user's environment says otherwise.
 # (DVC's own switch stands in .dvc/config.)
 for _name, _value in {
     "GX_ANALYTICS_ENABLED": "false",
     "MLFLOW_DISABLE_TELEMETRY": "true",
+    "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
+    "MLFLOW_LOGGING_LEVEL": "WARNING",
     "TF_CPP_MIN_LOG_LEVEL": "3",
 }.items():
     os.environ.setdefault(_name, _value)

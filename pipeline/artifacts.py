@@ -73,7 +73,7 @@ def written_whole(path: Path) -> Iterator[Path]:
         yield aside
         if aside.is_dir():
             _remove(path)
-        os.replace(aside, path)
+        aside.replace(path)
     except BaseException as error:
         _remove(aside)
         if isinstance(error, OSError) and error.errno in _DISK_ERRORS:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from pipeline.artifacts import read_table, write_table
 
@@ -62,7 +63,7 @@ def pad(rows: Sequence[np.ndarray], width: int | None = None) -> np.ndarray:
     return padded
 
 
-def bucket(lengths: Sequence[int], batch_size: int, pool_batches: int | None, seed: int) -> list[np.ndarray]:
+def bucket(lengths: ArrayLike, batch_size: int, pool_batches: int | None, seed: int) -> list[np.ndarray]:
     """Divides rows into batches of similar length.
 
     Args:
@@ -87,7 +88,7 @@ def bucket(lengths: Sequence[int], batch_size: int, pool_batches: int | None, se
 
 def make_batches(
     token_ids: Sequence[np.ndarray],
-    label: Sequence[int],
+    label: ArrayLike,
     ids: Sequence[str],
     *,
     batch_size: int,
@@ -124,8 +125,8 @@ def read_batches(folder: Path) -> list[Batch]:
     """Reads what `write_batches` wrote; raises DataError for a missing, truncated or foreign file."""
     table = read_table(folder / _FILE, _COLUMNS)
     return [
-        Batch(record.token_ids.astype(np.int32).reshape(-1, record.width), record.label.astype(np.int8), list(record.id))
-        for record in table.itertuples()
+        Batch(token_ids.astype(np.int32).reshape(-1, width), label.astype(np.int8), list(ids))
+        for ids, label, width, token_ids in zip(*(table[column] for column in _COLUMNS), strict=True)
     ]
 
 
@@ -142,7 +143,7 @@ def describe(batches: Sequence[Batch]) -> dict[str, Any]:
     }
 
 
-def classic_padding_share(lengths: Sequence[int], seed: int) -> float:
+def classic_padding_share(lengths: ArrayLike, seed: int) -> float:
     """Returns the padding share of the classic shuffled `padded_batch(64)` on rows of these token counts."""
     order = np.random.default_rng(seed).permutation(np.asarray(lengths))
     padded = sum(

@@ -18,13 +18,14 @@ import numpy as np
 import pandas as pd
 from mlflow.exceptions import MlflowException
 from mlflow.protos.databricks_pb2 import INVALID_PARAMETER_VALUE
+from mlflow.pyfunc import PythonModel
 
 COLUMN = "text"
 BATCH_SIZE = 64
 LABELS = np.array(["negative", "positive"])
 
 
-class RawTextSentiment(mlflow.pyfunc.PythonModel):
+class RawTextSentiment(PythonModel):
     """Scores a column of raw reviews."""
 
     def load_context(self, context: Any) -> None:
@@ -50,7 +51,7 @@ class RawTextSentiment(mlflow.pyfunc.PythonModel):
         Raises:
             MlflowException: INVALID_PARAMETER_VALUE (HTTP 400), naming the row, for text that cannot be scored.
         """
-        token_ids = [self._encode(row, text) for row, text in enumerate(model_input[COLUMN])]
+        token_ids = self._encode(model_input[COLUMN])
         order = np.argsort([len(ids) for ids in token_ids], kind="stable")
         logit = np.empty(len(token_ids), np.float64)
         for start in range(0, len(order), BATCH_SIZE):
@@ -60,15 +61,16 @@ class RawTextSentiment(mlflow.pyfunc.PythonModel):
         label = LABELS[(probability > self._threshold).astype(int)]
         return pd.DataFrame({"label": label, "probability": probability, "logit": logit})
 
-    def _encode(self, row: int, text: Any) -> list[int]:
-        if not isinstance(text, str):
-            raise MlflowException(f"row {row}: {COLUMN} is {text!r}, not a string", INVALID_PARAMETER_VALUE)
+    def _encode(self, texts: pd.Series) -> list[np.ndarray]:
+        for row, text in enumerate(texts):
+            if not isinstance(text, str):
+                raise MlflowException(f"row {row}: {COLUMN} is {text!r}, not a string", INVALID_PARAMETER_VALUE)
         try:
-            return self._tokenizer.encode(text, self._max_tokens)
+            return self._tokenizer.encode_batch(texts, self._max_tokens)
         except self._subwords.UnencodableText as error:
-            raise MlflowException(f"row {row}: {error}", INVALID_PARAMETER_VALUE) from None
+            raise MlflowException(str(error), INVALID_PARAMETER_VALUE) from None
 
-    def _score(self, token_ids: list[list[int]]) -> np.ndarray:
+    def _score(self, token_ids: list[np.ndarray]) -> np.ndarray:
         import keras
 
         padded = keras.utils.pad_sequences(token_ids, dtype="int32", padding="post")

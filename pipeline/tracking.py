@@ -14,9 +14,11 @@ from typing import TYPE_CHECKING, Any
 
 from ruamel.yaml import YAML
 
-from pipeline.errors import PipelineError
+from pipeline.artifacts import read_json
+from pipeline.errors import DataError, PipelineError
 
 if TYPE_CHECKING:
+    import pandas as pd
     from mlflow import MlflowClient
     from mlflow.entities import Run
 
@@ -70,13 +72,13 @@ def connect() -> "MlflowClient":
 
 
 def experiment_id(client: "MlflowClient") -> str:
-    return client.get_experiment_by_name(EXPERIMENT).experiment_id
+    experiment = client.get_experiment_by_name(EXPERIMENT)
+    assert experiment is not None  # `connect` made it
+    return experiment.experiment_id
 
 
 @contextmanager
-def training_run(
-    model: str, resume: str | None, tags: Mapping[str, str], params: Mapping[str, Any]
-) -> Iterator[str]:
+def training_run(model: str, resume: str | None, tags: Mapping[str, str], params: Mapping[str, Any]) -> Iterator[str]:
     """Begins the run of a training of `model`, or takes up again the run `resume`, and yields its id.
 
     The run ends FINISHED, as FAILED after an exception, or as KILLED after SIGTERM or SIGINT. System metrics are on.
@@ -123,25 +125,41 @@ def find_run(client: "MlflowClient", run_id: str) -> "Run | None":
         return restored[0] if restored else None
 
 
-def ensure_run(record: Mapping[str, Any], history: list[dict[str, float]]) -> str:
-    """Returns the id of the run that `record` (a `run.json`) names; where the store has none, as after a fresh
-    clone with pulled outputs, it is made anew from the outputs and tagged `restored_from`."""
-    client = connect()
-    if run := find_run(client, record["run_id"]):
-        return run.info.run_id
+def recorded_run(train_reports: Path) -> "tuple[str, dict[str, Any], pd.DataFrame]":
+    """Finds the run that the outputs of a training, its `run.json` and `history.csv`, belong to.
+
+    Where the store has no such run, as after a fresh clone with pulled outputs, it is made anew from the outputs and
+    tagged `restored_from`.
+
+    Returns:
+        The run's id in this store, the content of `run.json`, and the history, one row an epoch.
+    """
+    import pandas as pd
+
+    record = read_json(train_reports / "run.json")
+    try:
+        history = pd.read_csv(train_reports / "history.csv")
+    except (OSError, ValueError) as error:
+        raise DataError(f"{train_reports / 'history.csv'} cannot be read ({error}); run `dvc repro`") from None
+    run = find_run(connect(), record["run_id"])
+    return run.info.run_id if run else _restore_run(record, history), record, history
+
+
+def _restore_run(record: Mapping[str, Any], history: "pd.DataFrame") -> str:
     import mlflow
 
-    run = client.create_run(
+    client = connect()
+    run_id = client.create_run(
         experiment_id(client),
         run_name=f"{record['model']} (restored)",
         tags={**record["tags"], "restored_from": record["run_id"]},
-    )
-    mlflow.log_params(record["params"], run_id=run.info.run_id)
-    for epoch in history:
-        log_epoch(run.info.run_id, epoch)
-    log_metrics(run.info.run_id, record["metrics"], step=int(record["metrics"]["best_epoch"]))
-    client.set_terminated(run.info.run_id, "FINISHED")
-    return run.info.run_id
+    ).info.run_id
+    mlflow.log_params(record["params"], run_id=run_id)
+    for _, epoch in history.iterrows():
+        log_epoch(run_id, {str(name): float(value) for name, value in epoch.items()})
+    log_metrics(run_id, record["metrics"], step=record["metrics"]["best_epoch"])
+    client.set_terminated(run_id, "FINISHED")
+    return run_id
 
 
 def log_epoch(run_id: str, epoch: Mapping[str, float]) -> None:
@@ -168,7 +186,8 @@ def log_inputs(run_id: str, dataset: str, inputs: Mapping[str, Path]) -> None:
     from mlflow.entities import Dataset, DatasetInput, InputTag
 
     client = connect()
-    known = {item.tags[0].value for item in client.get_run(run_id).inputs.dataset_inputs}
+    linked = client.get_run(run_id).inputs
+    known = {item.tags[0].value for item in linked.dataset_inputs} if linked else set()
     digests = lock_digests()
     client.log_inputs(
         run_id,
@@ -188,7 +207,9 @@ def identity_tags(dataset: str, seed: int, device: str) -> dict[str, str]:
     versions = {f"version.{name}": metadata.version(name) for name in _LIBRARIES}
     stage = {"dvc.stage": os.environ["DVC_STAGE"]} if "DVC_STAGE" in os.environ else {}
     experiment = {"dvc.experiment": os.environ["DVC_EXP_NAME"]} if "DVC_EXP_NAME" in os.environ else {}
-    inputs = {f"md5.{path}": digest for path, digest in lock_digests().items() if path.startswith(("data/", "models/tok"))}
+    inputs = {
+        f"md5.{path}": digest for path, digest in lock_digests().items() if path.startswith(("data/", "models/tok"))
+    }
     return {
         "dataset": dataset,
         "seed": str(seed),

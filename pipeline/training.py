@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -56,12 +57,17 @@ class Progress:
         return False
 
 
-def compile_model(model: "keras.Model", params: ModelParams, train: TrainParams) -> None:
-    """Prepares `model` for training: Adam on the binary cross-entropy of its logits, gradient norm clipped."""
+def compile_model(model: "keras.Model", params: ModelParams, train: TrainParams, *, epoch_steps: int) -> None:
+    """Prepares `model` for training: Adam on the binary cross-entropy of its logits, gradient norm clipped.
+
+    The learning rate falls from `params.learning_rate` to 0 along half a cosine (Loshchilov & Hutter 2017, without
+    restarts) over `train.epochs` of `epoch_steps` batches.
+    """
     import keras
 
+    learning_rate = keras.optimizers.schedules.CosineDecay(params.learning_rate, train.epochs * epoch_steps)
     model.compile(
-        optimizer=keras.optimizers.Adam(params.learning_rate, global_clipnorm=train.clip_norm),
+        optimizer=keras.optimizers.Adam(learning_rate, global_clipnorm=train.clip_norm),
         loss=keras.losses.BinaryCrossentropy(from_logits=True),
         metrics=[keras.metrics.BinaryAccuracy("accuracy", threshold=0.0)],
         jit_compile=False,  # XLA is slower on a CPU, and neither cuDNN's nor the fused kernel goes through it
@@ -109,7 +115,7 @@ def fit(
         rng = np.random.default_rng([seed, number])  # of this epoch alone: a resumed training draws the same
         shuffled = [training[index] for index in rng.permutation(len(training))]
         logs = model.fit(
-            _dataset(shuffled, lambda token_ids: hide_tokens(token_ids, token_dropout, hidden_id, rng)),
+            _dataset(shuffled, partial(hide_tokens, share=token_dropout, hidden_id=hidden_id, rng=rng)),
             validation_data=validation_data,
             initial_epoch=number - 1,
             epochs=params.epochs,
@@ -174,13 +180,13 @@ class Checkpoint:
         shutil.rmtree(self._folder)
 
 
-def _dataset(batches: Sequence[Batch], transform: Callable[[np.ndarray], np.ndarray] = lambda token_ids: token_ids) -> Any:
-    """Returns a tf.data.Dataset of (<int32>[rows, width], <float32>[rows, 1]), the token ids transformed."""
+def _dataset(batches: Sequence[Batch], hide: Callable[[np.ndarray], np.ndarray] | None = None) -> Any:
+    """Returns a tf.data.Dataset of (<int32>[rows, width], <float32>[rows, 1]), some token ids hidden by `hide`."""
     import tensorflow as tf
 
     def generate() -> Any:
         for batch in batches:
-            yield transform(batch.token_ids), batch.label.astype(np.float32)[:, None]
+            yield hide(batch.token_ids) if hide else batch.token_ids, batch.label.astype(np.float32)[:, None]
 
     signature = (tf.TensorSpec((None, None), tf.int32), tf.TensorSpec((None, 1), tf.float32))
     dataset = tf.data.Dataset.from_generator(generate, output_signature=signature)
@@ -196,7 +202,7 @@ def _save(path: Path, model: "keras.Model", progress: Progress, best_weights: li
     arrays = {f"state_{index}": np.asarray(variable) for index, variable in enumerate(_state(model))}
     arrays |= {f"best_{index}": weight for index, weight in enumerate(best_weights)}
     with written_whole(path) as aside:
-        np.savez(aside, progress=np.array(json.dumps(asdict(progress))), **arrays)
+        np.savez(aside, allow_pickle=False, progress=np.array(json.dumps(asdict(progress))), **arrays)
 
 
 def _restore(path: Path, model: "keras.Model") -> tuple[Progress, list[np.ndarray]]:

@@ -18,22 +18,22 @@ LEFT_OUT = ("reports/", "dvc.lock", ".dvc/config.local")
 
 
 def main() -> None:
-    refresh_copy()
-    params = DEMO / "params.yaml"
-    params.write_text(params.read_text(encoding="utf-8").replace("dataset: imdb_reviews", "dataset: sample", 1))
-    # The checkout's git ignores .demo/, and DVC refuses to work on ignored files: the copy does without git.
-    (DEMO / ".dvc" / "config.local").write_text("[core]\n    no_scm = true\n")
-    environment = {name: value for name, value in os.environ.items() if not name.startswith(("MLFLOW_", "DVC_"))}
-    # The interpreter of this environment, and the copy's own modules rather than the installed checkout's.
-    environment |= {"PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}", "PYTHONPATH": str(DEMO)}
+    copy_checkout(DEMO)
     for command in (["dvc", "repro"], ["sentiment", "summary"]):
-        done = subprocess.run([str(BIN / command[0]), *command[1:]], cwd=DEMO, env=environment)
+        done = subprocess.run([str(BIN / command[0]), *command[1:]], cwd=DEMO, env=environment(DEMO))
         if done.returncode:
             raise SystemExit(done.returncode)
 
 
-def refresh_copy() -> None:
-    """Makes the files of `.demo/` those of the checkout; what the pipeline made there stays."""
+def environment(folder: Path) -> dict[str, str]:
+    """Returns the environment in which commands run in the copy at `folder`: this interpreter, the copy's own modules
+    rather than the installed checkout's, and a tracking store of its own."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("MLFLOW_", "DVC_"))}
+    return kept | {"PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}", "PYTHONPATH": str(folder)}
+
+
+def copy_checkout(folder: Path) -> None:
+    """Makes `folder` a copy of this checkout that uses the sample; what a pipeline made there stays."""
     listed = subprocess.run(
         ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
         cwd=ROOT,
@@ -42,10 +42,14 @@ def refresh_copy() -> None:
         check=True,
     ).stdout
     files = [name for name in listed.split("\0") if name and not name.startswith(LEFT_OUT) and (ROOT / name).is_file()]
-    shutil.rmtree(DEMO / "pipeline", ignore_errors=True)  # a module that was removed must not live on
+    shutil.rmtree(folder / "pipeline", ignore_errors=True)  # a module that was removed must not live on
     for name in files:
-        (DEMO / name).parent.mkdir(parents=True, exist_ok=True)
-        shutil.copy2(ROOT / name, DEMO / name)
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy2(ROOT / name, folder / name)
+    params = folder / "params.yaml"
+    params.write_text(params.read_text(encoding="utf-8").replace("dataset: imdb_reviews", "dataset: sample", 1))
+    # The checkout's git ignores .demo/, and DVC refuses to work on ignored files: the copy does without git.
+    (folder / ".dvc" / "config.local").write_text("[core]\n    no_scm = true\n")
 
 
 if __name__ == "__main__":

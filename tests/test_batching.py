@@ -1,5 +1,6 @@
 """Padded batches: every row once, similar lengths together, padding on the right alone."""
 
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -54,7 +55,11 @@ def test_a_row_that_padding_would_falsify_is_refused(rows: list, width: int | No
 @given(rows_of_ids, st.integers(1, 9), st.one_of(st.none(), st.integers(1, 5)), st.integers(0, 99))
 def test_every_row_is_in_exactly_one_batch_with_its_label(rows, batch_size, pool_batches, seed) -> None:
     batches = batches_of(rows, batch_size, pool_batches, seed)
-    found = {name: (ids[ids > 0], label) for b in batches for name, ids, label in zip(b.id, b.token_ids, b.label)}
+    found = {
+        name: (ids[ids > 0], label)
+        for b in batches
+        for name, ids, label in zip(b.id, b.token_ids, b.label, strict=True)
+    }
     assert sum(len(batch.id) for batch in batches) == len(found) == len(rows)
     for index, row in enumerate(rows):
         ids, label = found[f"train/{index}"]
@@ -65,7 +70,7 @@ def test_every_row_is_in_exactly_one_batch_with_its_label(rows, batch_size, pool
 @given(rows_of_ids)
 def test_batches_of_one_pool_do_not_overlap_in_length(rows: list[np.ndarray]) -> None:
     batches = batches_of(rows, pool_batches=None)
-    for shorter, longer in zip(batches, batches[1:], strict=False):
+    for shorter, longer in pairwise(batches):
         assert shorter.lengths.max() <= longer.lengths.min()
 
 

@@ -72,7 +72,7 @@ HOUSE = [
     ("tracking",),
     ("evaluation", "padding", "plots", "baseline", "training"),
     ("model",),
-    ("batching", "splits", "subwords", "expectations", "reviews", "fused_lstm"),
+    ("batching", "splits", "subwords", "expectations", "reviews", "fused_lstm", "vocabulary"),
     ("params", "artifacts"),
     ("errors",),
 ]

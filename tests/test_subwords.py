@@ -1,4 +1,5 @@
 import importlib
+import inspect
 import json
 import shutil
 import subprocess
@@ -14,8 +15,8 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from pipeline import subwords
-from pipeline.subwords import SubwordTokenizer, UnencodableText, VocabularyError, build_vocabulary
+from pipeline.subwords import SubwordTokenizer, UnencodableText, VocabularyError
+from pipeline.vocabulary import build_vocabulary
 
 # An underscore in the corpus puts parts of TFDS's escape into the vocabulary, which TFDS itself cannot undo.
 UNDERSCORES = ["__foo__ _bar_ snake_case_name __foo__ _bar_ foo"] * 20
@@ -216,7 +217,7 @@ def test_a_vocabulary_needs_texts_and_room_for_subwords() -> None:
 
 
 def test_the_file_works_by_itself_under_another_name(tmp_path: Path, tokenizer: SubwordTokenizer) -> None:
-    shutil.copy(subwords.__file__, tmp_path / "travelled.py")
+    shutil.copy(inspect.getfile(SubwordTokenizer), tmp_path / "travelled.py")
     tokenizer.save(tmp_path / "vocabulary.txt")
     script = (
         "import pathlib, sys; sys.path.insert(0, '.'); import travelled\n"

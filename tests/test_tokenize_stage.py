@@ -21,7 +21,8 @@ from pipeline.artifacts import (
     write_json,
     write_table,
 )
-from pipeline.subwords import SubwordTokenizer, build_vocabulary
+from pipeline.subwords import SubwordTokenizer
+from pipeline.vocabulary import build_vocabulary
 
 RunStage = Callable[..., CompletedProcess[str]]
 

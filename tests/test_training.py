@@ -42,7 +42,7 @@ TRAINING, VALIDATION = batches(6, seed=1), batches(2, seed=2)
 def train(state: Path, *, params: TrainParams = TRAIN, model: ModelParams = MODEL, on_epoch=lambda epoch: None):
     prepare_device(seed=7, deterministic=True)
     network = accelerate(build_model(model, VOCABULARY_SIZE))
-    compile_model(network, model, params)
+    compile_model(network, model, params, epoch_steps=len(TRAINING))
     progress = fit(
         network,
         TRAINING,
@@ -106,7 +106,7 @@ def test_a_loss_that_is_not_finite_stops_with_what_to_change(tmp_path: Path) -> 
     poisoned = [Batch(batch.token_ids, np.full(8, 127, np.int8), batch.id) for batch in TRAINING]
     prepare_device(seed=7, deterministic=True)
     network = accelerate(build_model(diverging, VOCABULARY_SIZE))
-    compile_model(network, diverging, network_params)
+    compile_model(network, diverging, network_params, epoch_steps=len(TRAINING))
     network.get_layer("logit").bias.assign([np.inf])
     state = tmp_path / "state.npz"
     with pytest.raises(PipelineError, match=r"loss became (nan|inf|-inf) in epoch 1; lower learning_rate"):

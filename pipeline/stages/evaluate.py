@@ -7,15 +7,15 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from pipeline import evaluation, model, padding, plots
+from pipeline import evaluation, model, padding, plots, tracking
 from pipeline.artifacts import (
     BATCHES,
     SPLIT_TABLES,
-    VOCABULARY,
     evaluation_reports,
     model_file,
     predictions_file,
     read_table,
+    train_reports,
     write_json,
     write_table,
     written_whole,
@@ -24,6 +24,7 @@ from pipeline.batching import Batch, read_batches
 from pipeline.errors import DataError, UsageError, run_command
 from pipeline.params import Params, load_params
 from pipeline.subwords import SubwordTokenizer
+from pipeline.vocabulary import load_tokenizer
 
 
 def main() -> None:
@@ -32,9 +33,10 @@ def main() -> None:
     name = sys.argv[1]
     params = load_params()
     model_params = params.model(name)
+    run_id, record, history = tracking.recorded_run(train_reports(name))
     batches = read_batches(BATCHES / "test")
     test = read_table(SPLIT_TABLES / "test.parquet", ("id", "label"))
-    tokenizer = SubwordTokenizer.load(VOCABULARY)
+    tokenizer = load_tokenizer()
 
     print(f"evaluating {name} on {model.prepare_device(seed=params.seed, deterministic=False)}", flush=True)
     networks = {masked: model.load_model(model_file(name), model_params, masked=masked) for masked in (True, False)}
@@ -45,7 +47,11 @@ def main() -> None:
     predictions = predict(score, batches, test)
     study = study_padding(score, batches, tokenizer, params)
     write_table(predictions_file(name), predictions)
-    write_reports(name, predictions, study, params)
+    metrics = write_reports(name, predictions, study, history, params)
+    test_metrics = {f"test/{metric}": value for metric, value in metrics.items() if isinstance(value, float)}
+    tracking.log_metrics(run_id, test_metrics, step=record["metrics"]["best_epoch"])
+    tracking.log_inputs(run_id, params.dataset, {"test": BATCHES / "test"})
+    tracking.log_artifacts(run_id, evaluation_reports(name), "evaluate")
     if not study["masking_holds"]:
         print(f"warning: padding changes what {name} scores; see padding_study.json", file=sys.stderr)
 
@@ -92,8 +98,10 @@ def study_padding(
     )
 
 
-def write_reports(name: str, predictions: pd.DataFrame, study: dict[str, Any], params: Params) -> None:
-    """Writes the metrics, the curves as CSV for DVC and as PNG, and the padding study."""
+def write_reports(
+    name: str, predictions: pd.DataFrame, study: dict[str, Any], history: pd.DataFrame, params: Params
+) -> dict[str, Any]:
+    """Writes the metrics, the curves as CSV for DVC and as PNG, and the padding study; returns the metrics."""
     label, logit, length = (predictions[column].to_numpy() for column in ("label", "logit", "length"))
     bins, samples, seed = params.evaluate.calibration_bins, params.evaluate.bootstrap_samples, params.seed
     metrics = evaluation.report(label, logit, bins=bins, samples=samples, seed=seed)
@@ -120,6 +128,8 @@ def write_reports(name: str, predictions: pd.DataFrame, study: dict[str, Any], p
         plots.calibration(folder / "calibration.png", tables["calibration"], ece=metrics["ece"])
         plots.confusion(folder / "confusion.png", tables["confusion"])
         plots.padding_study(folder / "padding_study.png", study)
+        plots.learning_curves(folder / "learning_curves.png", history)
+    return metrics
 
 
 if __name__ == "__main__":

@@ -1,9 +1,7 @@
 """Stage `register`: every trained model becomes a version in the registry; the aliases follow."""
 
-import pandas as pd
-
 from pipeline import registry, tracking
-from pipeline.artifacts import REGISTRY_REPORT, read_json, train_reports, write_json
+from pipeline.artifacts import REGISTRY_REPORT, train_reports, write_json
 from pipeline.errors import run_command
 from pipeline.params import load_params
 
@@ -12,12 +10,11 @@ def main() -> None:
     params = load_params()
     candidates = []
     for name in params.models:
-        record = read_json(train_reports(name) / "run.json")
-        history = pd.read_csv(train_reports(name) / "history.csv").to_dict("records")
+        run_id, record, _ = tracking.recorded_run(train_reports(name))
         candidates.append(
             registry.Candidate(
                 model=name,
-                run_id=tracking.ensure_run(record, history),
+                run_id=run_id,
                 weights_sha256=record["weights_sha256"],
                 val_accuracy=record["metrics"]["best_val_accuracy"],
                 val_loss=record["metrics"]["best_val_loss"],

@@ -24,15 +24,16 @@ from pipeline.artifacts import (
 )
 from pipeline.errors import DataError, run_command
 from pipeline.params import load_params
-from pipeline.subwords import SubwordTokenizer, UnencodableText, build_vocabulary, refuse_unencodable, truncate
+from pipeline.subwords import SubwordTokenizer, UnencodableText, refuse_unencodable, truncate
+from pipeline.vocabulary import build_vocabulary
 
 
 def main() -> None:
-    params = load_params().tokenize
+    params = load_params()
     require_valid_data(VALIDATION_REPORT)
 
     raw = read_reviews(RAW / "train.parquet")
-    tokenizer = SubwordTokenizer(build_vocabulary(raw["text"], params.vocabulary_size))
+    tokenizer = SubwordTokenizer(build_vocabulary(raw["text"], params.tokenize.vocabulary_size))
     with written_whole(TOKENIZER) as folder:
         folder.mkdir()
         tokenizer.save(folder / VOCABULARY.name)
@@ -43,12 +44,12 @@ def main() -> None:
         for split in SPLITS:
             reviews = read_reviews(SPLIT_TABLES / f"{split}.parquet")
             encoded = tokenizer.encode_batch(reviews["text"])
-            kept = pd.Series([truncate(ids, params.max_tokens) for ids in encoded])
+            kept = pd.Series([truncate(ids, params.tokenize.max_tokens) for ids in encoded])
             write_table(folder / f"{split}.parquet", reviews[["id", "label"]].assign(token_ids=kept))
-            reports[split] = length_report(np.array([len(ids) for ids in encoded]), params.max_tokens)
+            reports[split] = length_report(np.array([len(ids) for ids in encoded]), params.tokenize.max_tokens)
     write_json(
         TOKENIZER_REPORT,
-        {"vocabulary_size": tokenizer.vocabulary_size, "max_tokens": params.max_tokens, "splits": reports},
+        {"vocabulary_size": tokenizer.vocabulary_size, "max_tokens": params.tokenize.max_tokens, "splits": reports},
     )
 
 

@@ -7,11 +7,11 @@ from typing import Any
 
 import pandas as pd
 
-from pipeline import batching, model, plots, tracking, training
-from pipeline.artifacts import BATCHES, CHECKPOINTS, VOCABULARY, model_file, train_reports, write_json, written_whole
+from pipeline import batching, model, tracking, training
+from pipeline.artifacts import BATCHES, CHECKPOINTS, model_file, train_reports, write_json, written_whole
 from pipeline.errors import UsageError, run_command
 from pipeline.params import ModelParams, load_params
-from pipeline.subwords import SubwordTokenizer
+from pipeline.vocabulary import load_tokenizer
 
 
 def main() -> None:
@@ -22,12 +22,12 @@ def main() -> None:
     model_params = params.model(name)
     tracking.connect()  # a store that is not there is told before the training, not after
 
-    vocabulary_size = SubwordTokenizer.load(VOCABULARY).vocabulary_size
+    vocabulary_size = load_tokenizer().vocabulary_size
     train, validation = (batching.read_batches(BATCHES / split) for split in ("train", "validation"))
     device = model.prepare_device(seed=params.seed, deterministic=params.train.deterministic)
     print(f"training {name} on {device}", flush=True)
     network = model.accelerate(model.build_model(model_params, vocabulary_size))
-    training.compile_model(network, model_params, params.train)
+    training.compile_model(network, model_params, params.train, epoch_steps=len(train))
 
     described = {**model_params.model_dump(), **params.train.model_dump(), **params.batch.model_dump()}
     libraries = [metadata.version(library) for library in ("tensorflow", "keras", "numpy")]
@@ -39,7 +39,9 @@ def main() -> None:
     identity = tracking.identity_tags(params.dataset, params.seed, device) | {"model": name}
     with tracking.training_run(name, checkpoint.run_id, identity, described) as run_id:
         checkpoint.begin(run_id)
-        tracking.log_inputs(run_id, params.dataset, {"training": BATCHES / "train", "validation": BATCHES / "validation"})
+        tracking.log_inputs(
+            run_id, params.dataset, {"training": BATCHES / "train", "validation": BATCHES / "validation"}
+        )
         progress = training.fit(
             network,
             train,
@@ -68,12 +70,10 @@ def main() -> None:
 
 def write_outputs(name: str, network: Any, params: ModelParams, progress: training.Progress, record: Any) -> None:
     model.save_model(model_file(name), network, params)
-    history = pd.DataFrame(progress.history)
     with written_whole(train_reports(name)) as folder:
         folder.mkdir()
-        history.to_csv(folder / "history.csv", index=False)
+        pd.DataFrame(progress.history).to_csv(folder / "history.csv", index=False)
         (folder / "summary.txt").write_text(model.summary(network), encoding="utf-8")
-        plots.learning_curves(folder / "learning_curves.png", history)
         write_json(folder / "run.json", record)
 
 

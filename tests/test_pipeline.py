@@ -1,0 +1,272 @@
+"""The whole pipeline as a user runs it: `dvc repro` on the sample, with models small enough for a test."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from conftest import ROOT, edit_params
+
+sys.path.insert(0, str(ROOT / "scripts"))
+import demo
+
+pytestmark = pytest.mark.e2e
+
+SMALLER = {
+    "embedding_dim: 64": "embedding_dim: 8",
+    "recurrent_units: [64]": "recurrent_units: [8]",
+    "recurrent_units: [64, 32]": "recurrent_units: [8, 4]",
+    "vocabulary_size: 8192": "vocabulary_size: 1024",
+    "max_tokens: 512": "max_tokens: 96",
+    "epochs: 5": "epochs: 3",
+    "bootstrap_samples: 1000": "bootstrap_samples: 100",
+    "padding_study_reviews: 1000": "padding_study_reviews: 100",
+}
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy of the checkout in which `dvc repro` has run once."""
+    folder = tmp_path_factory.mktemp("pipeline")
+    demo.copy_checkout(folder)
+    for old, new in SMALLER.items():
+        edit_params(folder, old, new)
+    done = run(folder, "dvc", "repro")
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    return folder
+
+
+@pytest.fixture
+def copy(finished: Path, tmp_path: Path) -> Path:
+    """A copy of the finished folder for a test that changes it."""
+    subprocess.run(["cp", "-a", f"{finished}/.", str(tmp_path)], check=True)
+    return tmp_path
+
+
+def run(folder: Path, *command: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        command,
+        cwd=folder,
+        env=demo.environment(folder) | environment,
+        capture_output=True,
+        text=True,
+        timeout=900,
+    )
+
+
+def would_run(folder: Path) -> set[str]:
+    """The stages that DVC finds changed."""
+    status = json.loads(run(folder, "dvc", "status", "--json").stdout)
+    return set(status)
+
+
+def record(folder: Path, model: str) -> dict:
+    return json.loads((folder / f"reports/train/{model}/run.json").read_text())
+
+
+def in_folder(folder: Path, code: str) -> dict:
+    """Runs `code` in a process of its own in the folder; it prints one line of JSON last."""
+    done = run(folder, sys.executable, "-c", code)
+    assert done.returncode == 0, done.stderr[-3000:]
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def test_the_summary_names_each_model_with_its_results(finished: Path) -> None:
+    printed = run(finished, "sentiment", "summary").stdout
+    for name in ("single", "stacked", "baseline"):
+        assert name in printed
+    assert f"{record(finished, 'single')['metrics']['parameters']:,}" in printed
+    assert str(finished / "reports") in printed
+
+
+def test_a_second_repro_runs_no_stage(finished: Path) -> None:
+    assert would_run(finished) == set()
+    printed = run(finished, "dvc", "repro").stdout
+    assert "Running stage" not in printed and "up to date" in printed
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "first"),
+    [
+        ("recurrent_units: [8]", "recurrent_units: [9]", {"train@single", "evaluate@single"}),
+        ("batch_size: 64", "batch_size: 32", {"batch", "train@single", "train@stacked"}),
+        ("calibration_bins: 15", "calibration_bins: 10", {"baseline", "evaluate@single", "evaluate@stacked"}),
+    ],
+)
+def test_a_changed_param_concerns_only_the_stages_that_read_it(copy: Path, old: str, new: str, first: set) -> None:
+    edit_params(copy, old, new)
+    assert would_run(copy) - {"register"} == first
+
+
+def test_an_edited_module_concerns_only_the_stages_that_use_it(copy: Path) -> None:
+    with (copy / "pipeline/plots.py").open("a") as file:
+        file.write("# edited\n")
+    assert would_run(copy) == {"batch", "evaluate@single", "evaluate@stacked"}
+
+
+def test_the_reports_hold_what_the_stages_found(finished: Path) -> None:
+    reports = finished / "reports"
+    split = json.loads((reports / "split.json").read_text())
+    batching = json.loads((reports / "batching.json").read_text())
+    metrics = json.loads((reports / "evaluate/single/metrics.json").read_text())
+    study = json.loads((reports / "evaluate/single/padding_study.json").read_text())
+    predictions = pd.read_parquet(finished / "data/predictions/single.parquet")
+    test = pd.read_parquet(finished / "data/splits/test.parquet")
+    assert {name: batching[name]["rows"] for name in batching} == split["rows"]
+    assert batching["train"]["padding_share"] <= 0.05 < batching["train"]["classic_padding_share"]
+    assert predictions["id"].tolist() == test["id"].tolist()
+    assert metrics["accuracy"] == ((predictions["probability"] > 0.5) == predictions["label"]).mean()
+    assert study["masking_holds"]
+    assert (reports / "data_docs/index.html").exists()
+
+
+RUNS = """
+import json, mlflow
+from pipeline.tracking import connect, experiment_id
+client = connect()
+runs = client.search_runs([experiment_id(client)])
+print(json.dumps([{"status": r.info.status, "tags": r.data.tags, "metrics": r.data.metrics,
+    "epochs": [m.step for m in client.get_metric_history(r.info.run_id, "val/loss")],
+    "contexts": sorted(d.tags[0].value for d in r.inputs.dataset_inputs)} for r in runs]))
+"""
+
+
+def test_each_model_is_one_finished_run_with_the_same_metrics(finished: Path) -> None:
+    runs = {run["tags"]["model"]: run for run in in_folder(finished, RUNS)}
+    assert set(runs) == {"single", "stacked"}
+    own = {name: {metric for metric in run["metrics"] if "system/" not in metric} for name, run in runs.items()}
+    assert own["single"] == own["stacked"]
+    assert {"train/loss", "val/accuracy", "test/accuracy", "best_epoch", "best_val_accuracy"} <= own["single"]
+    for run_ in runs.values():
+        assert run_["status"] == "FINISHED"
+        assert run_["epochs"] == list(range(1, int(run_["metrics"]["epochs"]) + 1))
+        assert run_["contexts"] == ["test", "training", "validation"]
+        assert any(metric.startswith("system/") for metric in run_["metrics"])
+        assert {"dataset", "seed", "device", "git.dirty", "dvc.stage", "md5.data/batches/train"} <= set(run_["tags"])
+
+
+SCORE = """
+import json, mlflow, pandas as pd
+from pipeline.tracking import connect
+connect()
+model = mlflow.pyfunc.load_model("models:/imdb-sentiment-sample@champion")
+texts = pd.read_parquet("data/splits/test.parquet")["text"].head(50)
+scores = model.predict(pd.DataFrame({"text": texts}))
+try:
+    model.predict(pd.DataFrame({"text": ["fine", "  "]}))
+except Exception as error:
+    refused = str(error)
+print(json.dumps({"probability": scores["probability"].tolist(), "label": scores["label"].tolist(), "refused": refused,
+    "columns": list(scores.columns)}))
+"""
+
+
+def test_the_champion_scores_raw_text_as_the_evaluation_did(finished: Path) -> None:
+    registry = json.loads((finished / "reports/registry.json").read_text())
+    best = max(("single", "stacked"), key=lambda name: record(finished, name)["metrics"]["best_val_accuracy"])
+    assert registry["decision"] == "first"
+    assert registry["champion"] == registry["versions"][best]["version"]
+    scored = in_folder(finished, SCORE)
+    expected = pd.read_parquet(finished / f"data/predictions/{best}.parquet").head(50)
+    assert scored["columns"] == ["label", "probability", "logit"]
+    assert scored["probability"] == pytest.approx(expected["probability"].tolist(), abs=1e-5)
+    assert scored["label"] == ["positive" if p > 0.5 else "negative" for p in expected["probability"]]
+    assert "row 1" in scored["refused"] and "blank" in scored["refused"]
+
+
+def test_registering_again_adds_no_version(copy: Path) -> None:
+    before = json.loads((copy / "reports/registry.json").read_text())
+    assert run(copy, sys.executable, "-m", "pipeline.stages.register").returncode == 0
+    after = json.loads((copy / "reports/registry.json").read_text())
+    assert after["versions"] == before["versions"]
+    assert after["decision"] == "unchanged"
+
+
+def test_an_experiment_is_tracked_but_never_registered(copy: Path) -> None:
+    done = run(copy, sys.executable, "-m", "pipeline.stages.register", DVC_EXP_NAME="wide-otter")
+    assert done.returncode == 0
+    assert json.loads((copy / "reports/registry.json").read_text())["decision"] == "not registered"
+
+
+def test_outputs_without_a_store_become_restored_runs(copy: Path) -> None:
+    for file in copy.glob("mlflow.db*"):
+        file.unlink()
+    assert run(copy, sys.executable, "-m", "pipeline.stages.register").returncode == 0
+    runs = {run["tags"]["model"]: run for run in in_folder(copy, RUNS)}
+    for name in ("single", "stacked"):
+        assert runs[name]["tags"]["restored_from"] == record(copy, name)["run_id"]
+        assert runs[name]["metrics"]["best_val_accuracy"] == record(copy, name)["metrics"]["best_val_accuracy"]
+
+
+@pytest.mark.parametrize(("stop", "status"), [(signal.SIGKILL, "KILLED"), (signal.SIGTERM, "KILLED")])
+def test_a_killed_training_goes_on_and_ends_in_the_same_weights(copy: Path, stop: signal.Signals, status: str) -> None:
+    expected = record(copy, "stacked")
+    training = subprocess.Popen(
+        [sys.executable, "-u", "-m", "pipeline.stages.train", "stacked"],
+        cwd=copy,
+        env=demo.environment(copy),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    assert training.stdout is not None
+    for line in training.stdout:
+        if line.startswith("Epoch 2/"):  # the first epoch's state is safe
+            os.kill(training.pid, stop)
+            break
+    training.stdout.read()
+    assert training.wait() != 0
+    (killed,) = [r for r in in_folder(copy, RUNS) if r["status"] != "FINISHED"]
+    assert killed["status"] == status
+
+    resumed = run(copy, sys.executable, "-m", "pipeline.stages.train", "stacked")
+
+    assert resumed.returncode == 0, resumed.stderr[-3000:]
+    assert "Epoch 1/" not in resumed.stdout
+    assert record(copy, "stacked")["weights_sha256"] == expected["weights_sha256"]
+    assert not list((copy / "checkpoints/stacked").iterdir())
+    runs = [r for r in in_folder(copy, RUNS) if r["tags"]["model"] == "stacked"]
+    assert [r["status"] for r in runs] == ["FINISHED", "FINISHED"]
+    assert sorted(runs[0]["epochs"]) == sorted(runs[1]["epochs"])
+
+
+@pytest.mark.parametrize(
+    ("stage", "damaged", "message"),
+    [
+        (["split"], "data/raw/train.parquet", "data/raw/train.parquet is not a Parquet table"),
+        (["train", "single"], "data/batches/train/batches.parquet", "is not a Parquet table"),
+        (["train", "single"], "models/tokenizer/vocabulary.txt", "vocabulary.txt is not a vocabulary"),
+        (["evaluate", "single"], "models/single/model.keras", "model.keras is not a model of its params"),
+        (["register"], "reports/train/single/run.json", "run.json is not the JSON file that belongs there"),
+    ],
+)
+def test_a_foreign_file_in_a_stages_place_is_named(copy: Path, stage: list[str], damaged: str, message: str) -> None:
+    (copy / damaged).unlink()  # DVC links files from its cache: never write through the link
+    (copy / damaged).write_bytes(b"something else")
+    done = run(copy, sys.executable, "-m", f"pipeline.stages.{stage[0]}", *stage[1:])
+    assert done.returncode == 3, done.stderr[-2000:]
+    assert message in done.stderr and "Traceback" not in done.stderr
+
+
+def test_an_unknown_model_and_a_missing_server_are_told_before_any_work(copy: Path) -> None:
+    unknown = run(copy, sys.executable, "-m", "pipeline.stages.train", "double")
+    assert unknown.returncode == 2 and "there are single, stacked" in unknown.stderr
+    server = "http://127.0.0.1:9"  # the discard port: nothing listens there
+    missing = run(copy, sys.executable, "-m", "pipeline.stages.train", "single", MLFLOW_TRACKING_URI=server)
+    assert missing.returncode == 1
+    assert f"the MLflow tracking store {server} cannot be used" in missing.stderr
+    assert "Epoch" not in missing.stdout
+
+
+def test_reviews_that_cannot_be_had_are_told_soon_with_the_remedies(copy: Path, tmp_path: Path) -> None:
+    edit_params(copy, "dataset: sample", "dataset: imdb_reviews")
+    proxy = "http://127.0.0.1:9"  # no network, on a machine that has one too
+    nowhere = {"TFDS_DATA_DIR": str(tmp_path / "nowhere"), "http_proxy": proxy, "https_proxy": proxy}
+    done = run(copy, sys.executable, "-m", "pipeline.stages.download", **nowhere)
+    assert done.returncode == 1 and "Traceback" not in done.stderr
+    for remedy in ("TFDS_DATA_DIR=", "cp aclImdb_v1.tar.gz", "dataset: sample"):
+        assert remedy in done.stderr
