@@ -8,15 +8,17 @@ import typer
 
 from pipeline.errors import UsageError, run_command
 
-app = typer.Typer(help="Sentiment of IMDB reviews: look at results, compare runs.", no_args_is_help=True)
+app = typer.Typer(
+    help="Sentiment of IMDB reviews: look at results, compare runs.", no_args_is_help=True, add_completion=False
+)
 
 
 @app.command()
-def summary() -> None:
+def summary(markdown: Annotated[bool, typer.Option(help="Print the table as Markdown.")] = False) -> None:
     """Print each model's results on the test split, from reports/."""
     from pipeline import summary as results
 
-    print(results.table())
+    print(results.markdown() if markdown else results.table())
 
 
 @app.command()

@@ -14,7 +14,6 @@ from pipeline.artifacts import VOCABULARY, model_file, write_json
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
-    from mlflow.entities.model_registry import ModelVersion
 
 CHAMPION = "champion"
 CHALLENGER = "challenger"
@@ -57,7 +56,7 @@ def register(dataset: str, candidates: Sequence[Candidate], *, max_tokens: int) 
     _ensure_registered_model(client, name)
     versions = {candidate.model: _ensure_version(client, name, candidate, max_tokens) for candidate in candidates}
     best = max(candidates, key=lambda candidate: (candidate.val_accuracy, -candidate.val_loss))
-    chosen = versions[best.model].version
+    chosen = versions[best.model]
     client.set_registered_model_alias(name, CHALLENGER, chosen)
     champion = alias_version(client, name, CHAMPION)
     if champion is None:
@@ -74,8 +73,7 @@ def register(dataset: str, candidates: Sequence[Candidate], *, max_tokens: int) 
         "champion": alias_version(client, name, CHAMPION),
         "challenger": chosen,
         "versions": {
-            candidate.model: {"version": versions[candidate.model].version, **asdict(candidate)}
-            for candidate in candidates
+            candidate.model: {"version": versions[candidate.model], **asdict(candidate)} for candidate in candidates
         },
     }
 
@@ -91,12 +89,13 @@ def _ensure_registered_model(client: "MlflowClient", name: str) -> None:
         client.create_registered_model(name, description="Sentiment of a movie review from its raw text.")
 
 
-def _ensure_version(client: "MlflowClient", name: str, candidate: Candidate, max_tokens: int) -> "ModelVersion":
+def _ensure_version(client: "MlflowClient", name: str, candidate: Candidate, max_tokens: int) -> str:
+    """Returns the version of `candidate`, registering it if its run and weights have none."""
     for version in client.search_model_versions(f"name = '{name}' and run_id = '{candidate.run_id}'"):
         if version.tags.get("weights_sha256") == candidate.weights_sha256:
-            return version
+            return str(version.version)
     logged = log_model(candidate, max_tokens=max_tokens)
-    return client.create_model_version(
+    version = client.create_model_version(
         name,
         source=logged.model_uri,
         run_id=candidate.run_id,
@@ -104,6 +103,7 @@ def _ensure_version(client: "MlflowClient", name: str, candidate: Candidate, max
         tags={"model": candidate.model, "weights_sha256": candidate.weights_sha256},
         description=f"{candidate.model}: validation accuracy {candidate.val_accuracy:.4f}",
     )
+    return str(version.version)
 
 
 def log_model(candidate: Candidate, *, max_tokens: int) -> Any:

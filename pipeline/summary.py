@@ -1,51 +1,69 @@
-"""The short table of results that ends a first run, made from the reports alone."""
+"""The short table of results, made from the reports alone."""
 
+import sys
 from pathlib import Path
+from typing import Any
 
-from pipeline.artifacts import BASELINE_REPORT, REGISTRY_REPORT, REPORTS, evaluation_reports, read_json, train_reports
+from pipeline.artifacts import (
+    BASELINE_REPORT,
+    DATA_DOCS,
+    REGISTRY_REPORT,
+    REPORTS,
+    evaluation_reports,
+    read_json,
+    train_reports,
+)
 from pipeline.params import load_params
 
+HEADER = ("model", "test accuracy", "95% interval", "parameters", "training")
 
-def table() -> str:
-    """Returns a text table of test accuracy with its interval, parameters and training time of each model of
-    params.yaml and of the baseline, and where to look next.
+
+def rows() -> list[tuple[str, ...]]:
+    """Returns the cells under HEADER for each model of params.yaml and for the n-gram baseline.
 
     Raises:
         DataError: a report is missing; the message says how to make it.
     """
-    params = load_params()
-    rows = [("model", "test accuracy", "95% interval", "parameters", "training")]
-    for name in params.models:
-        metrics = read_json(evaluation_reports(name) / "metrics.json")
+    found: list[tuple[str, ...]] = []
+    for name in load_params().models:
         run = read_json(train_reports(name) / "run.json")["metrics"]
-        duration = f"{run['training_seconds']:,.0f} s, {run['epochs']} epochs"
-        rows.append((name, *_accuracy(metrics), f"{run['parameters']:,}", duration))
+        training = f"{run['training_seconds']:,.0f} s, {run['epochs']} epochs"
+        metrics = read_json(evaluation_reports(name) / "metrics.json")
+        found.append((name, *_accuracy(metrics), f"{run['parameters']:,}", training))
     baseline = read_json(BASELINE_REPORT)
-    rows.append(("baseline", *_accuracy(baseline), f"{baseline['features']:,}", f"{baseline['seconds']:,.0f} s"))
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
-    lines.insert(1, "  ".join("-" * width for width in widths))
-    return "\n".join([*lines, "", *_where_next()])
+    found.append(
+        ("n-gram baseline", *_accuracy(baseline), f"{baseline['features']:,}", f"{baseline['seconds']:,.0f} s")
+    )
+    return found
 
 
-def _accuracy(metrics: dict) -> tuple[str, str]:
+def table() -> str:
+    """Returns the results as a text table, and under it where to look next."""
+    lines = [HEADER, *rows()]
+    widths = [max(len(line[column]) for line in lines) for column in range(len(HEADER))]
+    lines.insert(1, tuple("-" * width for width in widths))
+    aligned = ["  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)) for line in lines]
+    return "\n".join([*(line.rstrip() for line in aligned), "", *_where_next()])
+
+
+def markdown() -> str:
+    """Returns the results as a Markdown table, as README shows them."""
+    lines = [HEADER, ("---",) * len(HEADER), *rows()]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def _accuracy(metrics: dict[str, Any]) -> tuple[str, str]:
     low, high = metrics["intervals"]["accuracy"]
     return f"{metrics['accuracy']:.4f}", f"{low:.4f} to {high:.4f}"
 
 
 def _where_next() -> list[str]:
-    registry = read_json(REGISTRY_REPORT)
     here = Path.cwd()
+    registry = read_json(REGISTRY_REPORT)
     return [
-        f"data set:    {load_params().dataset}",
-        f"registry:    {registry['decision']}: {registry['reason']}",
-        f"reports:     {here / REPORTS}",
-        f"data docs:   {here / REPORTS / 'data_docs' / 'index.html'}",
-        f"MLflow UI:   cd {here} && {_command()} ui",
+        f"data set    {load_params().dataset}",
+        f"registry    {registry['decision']}: {registry['reason']}",
+        f"reports     {here / REPORTS}",
+        f"data docs   {here / DATA_DOCS / 'index.html'}",
+        f"MLflow UI   cd {here} && {Path(sys.executable).with_name('sentiment')} ui",
     ]
-
-
-def _command() -> str:
-    import sys
-
-    return str(Path(sys.executable).with_name("sentiment"))

@@ -16,6 +16,7 @@ from ruamel.yaml import YAML
 
 from pipeline.artifacts import read_json
 from pipeline.errors import DataError, PipelineError
+from pipeline.params import PARAMS_FILE
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -163,8 +164,10 @@ def _restore_run(record: Mapping[str, Any], history: "pd.DataFrame") -> str:
 
 
 def log_epoch(run_id: str, epoch: Mapping[str, float]) -> None:
-    """Logs one finished epoch under the names that all models share; step = epoch."""
+    """Logs one finished epoch, once, under the names that all models share; step = epoch."""
     step = int(epoch["epoch"])
+    if any(metric.step == step for metric in connect().get_metric_history(run_id, "val/loss")):
+        return
     names = {"loss": "train/loss", "accuracy": "train/accuracy", "val_loss": "val/loss", "val_accuracy": "val/accuracy"}
     log_metrics(run_id, {names[key]: epoch[key] for key in names} | {"epoch_seconds": epoch["seconds"]}, step=step)
 
@@ -177,8 +180,12 @@ def log_metrics(run_id: str, metrics: Mapping[str, float], *, step: int) -> None
 
 
 def log_artifacts(run_id: str, folder: Path, name: str) -> None:
-    """Logs the files of `folder` under `name` in the run, without reopening it."""
-    connect().log_artifacts(run_id, str(folder), name)
+    """Logs the files of `folder` under `name` in the run, and what DVC ran from, without reopening it."""
+    client = connect()
+    client.log_artifacts(run_id, str(folder), name)
+    for file in (_LOCK_FILE, PARAMS_FILE):
+        if file.exists():
+            client.log_artifact(run_id, str(file), "dvc")
 
 
 def log_inputs(run_id: str, dataset: str, inputs: Mapping[str, Path]) -> None:

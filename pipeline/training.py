@@ -97,7 +97,7 @@ def fit(
         token_dropout: share of the token ids hidden from the model in training.
         seed: seed of each epoch's order of batches and hidden tokens.
         state: file of the state; the caller removes it when the model is safe.
-        on_epoch: called after each epoch finished in this process, when its state is safe.
+        on_epoch: called with each finished epoch when its state is safe; after a restart with the earlier ones too.
 
     Raises:
         PipelineError: a loss is not finite.
@@ -106,6 +106,8 @@ def fit(
     import keras
 
     progress, best_weights = _restore(state, model) if state.exists() else (Progress(), None)
+    for epoch in progress.history:
+        on_epoch(epoch)
     validation_data = _dataset(validation)
     hidden_id = vocabulary_size(model) - 1  # the byte 0xFF, which no UTF-8 text holds
     after_one_epoch = keras.callbacks.LambdaCallback(on_epoch_end=lambda *_: setattr(model, "stop_training", True))

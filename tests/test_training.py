@@ -63,14 +63,17 @@ class Killed(Exception):
 def test_interrupted_and_uninterrupted_training_end_in_the_same_weights(tmp_path: Path) -> None:
     whole, whole_progress = train(tmp_path / "whole.npz")
 
-    def stop(epoch: dict[str, float]) -> None:
-        if epoch["epoch"] in (1, 3):
-            raise Killed
+    for last in (1, 3):
 
-    for _ in range(2):
+        def stop(epoch: dict[str, float], last: int = last) -> None:
+            if epoch["epoch"] == last:
+                raise Killed
+
         with pytest.raises(Killed):
             train(tmp_path / "state.npz", on_epoch=stop)
-    resumed, progress = train(tmp_path / "state.npz", on_epoch=stop)
+    reported: list[float] = []
+    resumed, progress = train(tmp_path / "state.npz", on_epoch=lambda epoch: reported.append(epoch["epoch"]))
+    assert reported == [1, 2, 3, 4]
 
     assert weights_sha256(resumed) == weights_sha256(whole)
     without_seconds = [[{**epoch, "seconds": 0} for epoch in p.history] for p in (progress, whole_progress)]
