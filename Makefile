@@ -31,10 +31,12 @@ lint: $(READY)
 repro: $(READY) ## Run the pipeline on the data set that params.yaml names
 	$(BIN)/dvc repro
 
-lock: ## Resolve requirements.lock anew from pyproject.toml (needs uv)
-	uv pip compile pyproject.toml --extra dev --universal --python-version 3.11 --generate-hashes --no-annotate \
-	  --no-emit-index-url --no-emit-find-links --no-emit-index-annotation --allow-unsafe --no-header --quiet \
-	  --output-file requirements.lock
+RESOLVE = uv pip compile pyproject.toml --extra dev --universal --python-version 3.11 --generate-hashes --no-annotate \
+  --no-emit-index-url --no-emit-find-links --no-emit-index-annotation --allow-unsafe --no-header --quiet
+
+lock: ## Resolve both lock files anew from pyproject.toml (needs uv)
+	$(RESOLVE) --output-file requirements.lock
+	$(RESOLVE) --extra gpu --constraint requirements.lock --output-file requirements-gpu.lock
 
 clean: ## Remove the environment and the demo
 	rm -rf $(VENV) .demo

@@ -67,18 +67,34 @@ def written_whole(path: Path) -> Iterator[Path]:
         PipelineError: the disk is full or may not be written; the message names `path`.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
+    for left_behind in path.parent.glob(f".{path.stem}.*.partial{path.suffix}"):
+        if not _is_running(left_behind.name.split(".")[-2 - bool(path.suffix)]):
+            _remove(left_behind)
     aside = path.with_name(f".{path.stem}.{os.getpid()}.partial{path.suffix}")
     _remove(aside)
     try:
         yield aside
         if aside.is_dir():
             _remove(path)
+        else:
+            with aside.open("rb") as file:
+                os.fsync(file.fileno())
         aside.replace(path)
     except BaseException as error:
         _remove(aside)
         if isinstance(error, OSError) and error.errno in _DISK_ERRORS:
             raise PipelineError(f"{path} could not be written, and nothing of it was: {error.strerror}") from error
         raise
+
+
+def _is_running(pid: str) -> bool:
+    try:
+        os.kill(int(pid), 0)
+    except PermissionError:
+        return True
+    except (ProcessLookupError, ValueError):
+        return False
+    return True
 
 
 def _remove(path: Path) -> None:
@@ -95,14 +111,18 @@ def write_json(path: Path, content: Any) -> None:
         aside.write_text(text, encoding="utf-8")
 
 
-def read_json(path: Path) -> Any:
-    """Reads a JSON file; raises DataError naming `path` if it is missing or something else."""
+def read_json(path: Path, keys: Sequence[str] = ()) -> dict[str, Any]:
+    """Reads a JSON object that has `keys`; raises DataError naming `path` if it is missing or something else."""
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise _missing(path) from None
     except ValueError as error:
         raise DataError(f"{path} is not the JSON file that belongs there ({error}); {_REMEDY}") from None
+    if not isinstance(content, dict) or (absent := [key for key in keys if key not in content]):
+        reason = f"without {', '.join(absent)}" if isinstance(content, dict) else "not an object"
+        raise DataError(f"{path} is not the JSON file that belongs there ({reason}); {_REMEDY}")
+    return content
 
 
 def write_table(path: Path, table: "pd.DataFrame") -> None:

@@ -15,8 +15,9 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from pipeline.artifacts import read_table, write_table
+from pipeline.errors import DataError
+from pipeline.subwords import PADDING_ID
 
-PADDING_ID = 0
 CLASSIC_BATCH_SIZE = 64  # the TensorFlow text classification tutorial's, the reference of the reported padding
 _FILE = "batches.parquet"
 _COLUMNS = ("id", "label", "width", "token_ids")
@@ -124,10 +125,13 @@ def write_batches(folder: Path, batches: Iterable[Batch]) -> None:
 def read_batches(folder: Path) -> list[Batch]:
     """Reads what `write_batches` wrote; raises DataError for a missing, truncated or foreign file."""
     table = read_table(folder / _FILE, _COLUMNS)
-    return [
-        Batch(token_ids.astype(np.int32).reshape(-1, width), label.astype(np.int8), list(ids))
-        for ids, label, width, token_ids in zip(*(table[column] for column in _COLUMNS), strict=True)
-    ]
+    try:
+        return [
+            Batch(token_ids.astype(np.int32).reshape(len(ids), width), label.astype(np.int8), list(ids))
+            for ids, label, width, token_ids in zip(*(table[column] for column in _COLUMNS), strict=True)
+        ]
+    except (AttributeError, TypeError, ValueError) as error:
+        raise DataError(f"{folder / _FILE} holds no padded batches ({error}); run `dvc repro`") from None
 
 
 def describe(batches: Sequence[Batch]) -> dict[str, Any]:

@@ -27,8 +27,10 @@ def ui(
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
 ) -> None:
     """Open the MLflow UI on the project's tracking store."""
+    from pipeline.params import load_params
     from pipeline.tracking import tracking_uri
 
+    load_params()  # outside the project's root this would make a new, empty store
     uri = tracking_uri()
     if uri.startswith("http"):
         raise UsageError(f"the tracking store is a server already: open {uri}")

@@ -40,3 +40,14 @@ def run_command(command: Callable[[], None], *, debug: bool = False) -> None:
             raise
         print(f"error: {error}", file=sys.stderr)
         raise SystemExit(error.exit_code) from None
+    except _mlflow_errors() as error:
+        if debug:
+            raise
+        print(f"error: the MLflow store refused or went away: {' '.join(str(error).split())}", file=sys.stderr)
+        raise SystemExit(PipelineError.exit_code) from None
+
+
+def _mlflow_errors() -> tuple[type[Exception], ...]:
+    """MLflow's exception where MLflow is loaded; an `except` clause is evaluated only once something was raised."""
+    exceptions = sys.modules.get("mlflow.exceptions")
+    return (exceptions.MlflowException,) if exceptions else ()

@@ -10,7 +10,7 @@ import keras
 import tensorflow as tf
 
 
-@keras.saving.register_keras_serializable("pipeline")
+@keras.saving.register_keras_serializable(__name__)  # one name for each copy that travels with a model
 class FusedLSTM(keras.layers.LSTM):
     """An LSTM whose time loop is one `BlockLSTM` kernel, for right-padded sequences on a CPU.
 

@@ -5,6 +5,7 @@ a probability above 0.5 (a logit above 0) is a positive review.
 """
 
 import hashlib
+import os
 from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -26,9 +27,12 @@ def prepare_device(*, seed: int, deterministic: bool) -> str:
     Returns:
         "GPU: <name>" where TensorFlow sees one, else "CPU".
     """
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS repeats its sums only with this (NVIDIA)
     import keras
     import tensorflow as tf
 
+    # TensorFloat-32 would round away more than the 1e-5 within which padding may change a score.
+    tf.config.experimental.enable_tensor_float_32_execution(False)
     gpus = tf.config.list_physical_devices("GPU")
     for gpu in gpus:
         tf.config.experimental.set_memory_growth(gpu, True)

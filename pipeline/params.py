@@ -4,7 +4,8 @@ import difflib
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+from pydantic_core import PydanticCustomError
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
@@ -16,7 +17,7 @@ PositiveInt = Annotated[int, Field(ge=1)]
 
 
 class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
 
 
 class SplitParams(_Section):
@@ -84,7 +85,17 @@ class EvaluateParams(_Section):
     padding_study_reviews: PositiveInt
 
 
-ModelName = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_-]*$")]
+TAKEN_NAMES = ("tokenizer", "baseline")
+"""`models/tokenizer` and `data/predictions/baseline.parquet` are not a model's."""
+
+
+def _not_taken(name: str) -> str:
+    if name in TAKEN_NAMES:
+        raise PydanticCustomError("name_taken", "a model cannot have this name, its folder is in use")
+    return name
+
+
+ModelName = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_-]*$"), AfterValidator(_not_taken)]
 
 
 class Params(_Section):

@@ -50,7 +50,11 @@ def register(dataset: str, candidates: Sequence[Candidate], *, max_tokens: int) 
         What was decided and why, JSON-able.
     """
     if experiment := os.environ.get("DVC_EXP_NAME"):
-        return {"decision": "not registered", "reason": f"{experiment} is a DVC experiment: tracked, never registered"}
+        reason = (
+            f"{experiment} is a DVC experiment: tracked, never registered; once applied, "
+            "`dvc repro --force --single-item register` registers its models"
+        )
+        return {"decision": "not registered", "reason": reason}
     client = tracking.connect()
     name = registered_name(dataset)
     _ensure_registered_model(client, name)

@@ -4,6 +4,7 @@ A table of reviews has the columns `id` (`<split>/<row in TFDS order>`), `text` 
 """
 
 import os
+import threading
 import urllib.error
 import urllib.request
 from pathlib import Path
@@ -94,13 +95,30 @@ def _require_archive(builder: Any) -> None:
     downloads = _data_dir(builder) / "downloads"
     if (downloads / "manual" / ARCHIVE_NAME).exists() or any(downloads.glob("*aclImdb_v1*.tar.gz")):
         return
-    request = urllib.request.Request(ARCHIVE_URL, method="HEAD")
-    try:
-        with urllib.request.urlopen(request, timeout=PROBE_TIMEOUT_S):
-            return
-    except (urllib.error.URLError, OSError) as error:
-        reason = str(getattr(error, "reason", error))
-        raise PipelineError(_unavailable(builder, f"{ARCHIVE_URL} cannot be reached ({reason})")) from None
+    if reason := _unreachable(ARCHIVE_URL):
+        raise PipelineError(_unavailable(builder, f"{ARCHIVE_URL} cannot be reached ({reason})"))
+
+
+def _unreachable(url: str) -> str | None:
+    """Returns why no server answers for `url` within PROBE_TIMEOUT_S, None if one does.
+
+    The request runs in a thread of its own, since looking a name up knows no timeout.
+    """
+    outcome = [f"no answer within {PROBE_TIMEOUT_S} s"]
+
+    def probe() -> None:
+        try:
+            with urllib.request.urlopen(urllib.request.Request(url, method="HEAD"), timeout=PROBE_TIMEOUT_S):
+                outcome[0] = ""
+        except urllib.error.HTTPError:
+            outcome[0] = ""  # an answer, if not a welcome one: TFDS shall try and say
+        except OSError as error:
+            outcome[0] = str(getattr(error, "reason", error))
+
+    thread = threading.Thread(target=probe, daemon=True)
+    thread.start()
+    thread.join(PROBE_TIMEOUT_S)
+    return outcome[0] or None
 
 
 def _unavailable(builder: Any, reason: str) -> str:

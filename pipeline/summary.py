@@ -26,11 +26,11 @@ def rows() -> list[tuple[str, ...]]:
     """
     found: list[tuple[str, ...]] = []
     for name in load_params().models:
-        run = read_json(train_reports(name) / "run.json")["metrics"]
+        run = read_json(train_reports(name) / "run.json", ("metrics",))["metrics"]
         training = f"{run['training_seconds']:,.0f} s, {run['epochs']} epochs"
-        metrics = read_json(evaluation_reports(name) / "metrics.json")
+        metrics = read_json(evaluation_reports(name) / "metrics.json", ("accuracy", "intervals"))
         found.append((name, *_accuracy(metrics), f"{run['parameters']:,}", training))
-    baseline = read_json(BASELINE_REPORT)
+    baseline = read_json(BASELINE_REPORT, ("accuracy", "intervals", "features", "seconds"))
     found.append(
         ("n-gram baseline", *_accuracy(baseline), f"{baseline['features']:,}", f"{baseline['seconds']:,.0f} s")
     )
@@ -59,10 +59,13 @@ def _accuracy(metrics: dict[str, Any]) -> tuple[str, str]:
 
 def _where_next() -> list[str]:
     here = Path.cwd()
-    registry = read_json(REGISTRY_REPORT)
+    registered = "not in this checkout's store yet; `dvc repro` registers the models"
+    if REGISTRY_REPORT.exists():
+        report = read_json(REGISTRY_REPORT, ("decision", "reason"))
+        registered = f"{report['decision']}: {report['reason']}"
     return [
         f"data set    {load_params().dataset}",
-        f"registry    {registry['decision']}: {registry['reason']}",
+        f"registry    {registered}",
         f"reports     {here / REPORTS}",
         f"data docs   {here / DATA_DOCS / 'index.html'}",
         f"MLflow UI   cd {here} && {Path(sys.executable).with_name('sentiment')} ui",

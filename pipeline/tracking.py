@@ -4,7 +4,7 @@ import os
 import platform
 import signal
 import subprocess
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import datetime
 from functools import cache
@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from ruamel.yaml import YAML
 
-from pipeline.artifacts import read_json
+from pipeline.artifacts import evaluation_reports, read_json, train_reports
 from pipeline.errors import DataError, PipelineError
 from pipeline.params import PARAMS_FILE
 
@@ -26,9 +26,14 @@ if TYPE_CHECKING:
 EXPERIMENT = "imdb-sentiment"
 SYSTEM_METRICS_INTERVAL_S = 2
 """Also a run of half a minute gets a curve."""
+_RECORD_KEYS = ("run_id", "model", "weights_sha256", "metrics", "params", "tags")
+_SQLITE = "sqlite:///"
 _LIBRARIES = ("tensorflow", "keras", "numpy", "mlflow", "dvc")
 _LOCK_FILE = Path("dvc.lock")
 _WRITTEN_BY_DVC = (":(exclude)dvc.lock", ":(exclude)reports")
+_BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
+_CLOCK_TOLERANCE_S = 2.0
+_DIGEST_LENGTH = 36  # MLflow's limit
 
 
 def store_root() -> Path:
@@ -37,8 +42,9 @@ def store_root() -> Path:
 
 
 def tracking_uri() -> str:
-    """Returns `MLFLOW_TRACKING_URI`, else the SQLite file of the main checkout."""
-    return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{store_root() / 'mlflow.db'}"
+    """Returns `MLFLOW_TRACKING_URI`, else the SQLite file of the main checkout; a relative SQLite path is its too."""
+    uri = os.environ.get("MLFLOW_TRACKING_URI") or f"{_SQLITE}mlflow.db"
+    return f"{_SQLITE}{store_root() / uri.removeprefix(_SQLITE)}" if uri.startswith(_SQLITE) else uri
 
 
 @cache
@@ -46,7 +52,7 @@ def connect() -> "MlflowClient":
     """Returns a client of the tracking store, with the experiment in place and the runs of dead processes closed.
 
     Raises:
-        PipelineError: the store does not answer or cannot be opened.
+        PipelineError: the store does not answer or cannot be opened, or the experiment was deleted.
     """
     # A server that is not there is told at once, not after minutes of retries.
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
@@ -58,10 +64,7 @@ def connect() -> "MlflowClient":
     mlflow.set_tracking_uri(uri)
     client = mlflow.MlflowClient()
     try:
-        if client.get_experiment_by_name(EXPERIMENT) is None:
-            local = uri.startswith("sqlite:///")
-            location = (Path(uri.removeprefix("sqlite:///")).parent / "mlartifacts").as_uri() if local else None
-            client.create_experiment(EXPERIMENT, artifact_location=location)
+        _ensure_experiment(client, uri)
         _close_dead_runs(client)
     except (MlflowException, OSError) as error:
         reason = " ".join(str(error).split())[:200]
@@ -72,7 +75,28 @@ def connect() -> "MlflowClient":
     return client
 
 
+def _ensure_experiment(client: "MlflowClient", uri: str) -> None:
+    from mlflow.exceptions import MlflowException
+
+    if client.get_experiment_by_name(EXPERIMENT) is None:
+        # A server decides itself where artifacts go; a database is told, or they would go to ./mlruns.
+        location = None if uri.startswith("http") else (_store_folder(uri) / "mlartifacts").as_uri()
+        kind = {"mlflow.experimentKind": "custom_model_development"}  # the UI opens on training runs, not on traces
+        try:
+            client.create_experiment(EXPERIMENT, artifact_location=location, tags=kind)
+        except MlflowException as error:
+            if error.error_code != "RESOURCE_ALREADY_EXISTS":  # else another process was quicker
+                raise
+    if client.get_experiment(experiment_id(client)).lifecycle_stage == "deleted":
+        raise PipelineError(f"the experiment {EXPERIMENT} was deleted; restore it with `mlflow experiments restore`")
+
+
+def _store_folder(uri: str) -> Path:
+    return Path(uri.removeprefix(_SQLITE)).parent if uri.startswith(_SQLITE) else store_root()
+
+
 def experiment_id(client: "MlflowClient") -> str:
+    """Returns the id of the project's experiment."""
     experiment = client.get_experiment_by_name(EXPERIMENT)
     assert experiment is not None  # `connect` made it
     return experiment.experiment_id
@@ -92,14 +116,14 @@ def training_run(model: str, resume: str | None, tags: Mapping[str, str], params
     mlflow.set_system_metrics_samples_before_logging(1)
     resumed = find_run(client, resume) if resume else None
     previous = signal.signal(signal.SIGTERM, _raise_interrupt)
-    run = mlflow.start_run(
-        run_id=resumed.info.run_id if resumed else None,
-        run_name=None if resumed else f"{model} {datetime.now():%Y-%m-%d %H:%M}",
-        log_system_metrics=True,
-    )
     status = "FAILED"
     try:
-        mlflow.set_tags({**tags, **_process_tags(), **({"resumed": "true"} if resumed else {})})
+        run = mlflow.start_run(
+            run_id=resumed.info.run_id if resumed else None,
+            run_name=None if resumed else f"{model} {datetime.now():%Y-%m-%d %H:%M}",
+            tags={**tags, **_process_tags(), **({"resumed": "true"} if resumed else {})},
+            log_system_metrics=True,
+        )
         mlflow.log_params(dict(params))
         yield run.info.run_id
         status = "FINISHED"
@@ -116,32 +140,40 @@ def _raise_interrupt(*_: Any) -> None:
 
 
 def find_run(client: "MlflowClient", run_id: str) -> "Run | None":
-    """Returns the run `run_id`, or the one that was restored from its outputs, or None."""
+    """Returns the run `run_id`, or the one that was restored from its outputs; None if neither is there any more."""
     from mlflow.exceptions import MlflowException
 
     try:
-        return client.get_run(run_id)
-    except MlflowException:
-        restored = client.search_runs([experiment_id(client)], f"tags.restored_from = '{run_id}'", max_results=1)
-        return restored[0] if restored else None
+        run = client.get_run(run_id)
+        if run.info.lifecycle_stage == "active":
+            return run
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+            raise
+    restored = client.search_runs([experiment_id(client)], f"tags.restored_from = '{run_id}'", max_results=1)
+    return restored[0] if restored else None
 
 
-def recorded_run(train_reports: Path) -> "tuple[str, dict[str, Any], pd.DataFrame]":
-    """Finds the run that the outputs of a training, its `run.json` and `history.csv`, belong to.
+def recorded_run(model: str) -> "tuple[str, dict[str, Any], pd.DataFrame]":
+    """Finds the run that the outputs of the training of `model`, its `run.json` and `history.csv`, belong to.
 
     Where the store has no such run, as after a fresh clone with pulled outputs, it is made anew from the outputs and
     tagged `restored_from`.
 
     Returns:
         The run's id in this store, the content of `run.json`, and the history, one row an epoch.
+
+    Raises:
+        DataError: one of the two files is missing or something else.
     """
     import pandas as pd
 
-    record = read_json(train_reports / "run.json")
+    record = read_json(train_reports(model) / "run.json", _RECORD_KEYS)
     try:
-        history = pd.read_csv(train_reports / "history.csv")
-    except (OSError, ValueError) as error:
-        raise DataError(f"{train_reports / 'history.csv'} cannot be read ({error}); run `dvc repro`") from None
+        history = pd.read_csv(train_reports(model) / "history.csv")
+        history = history[["epoch", "accuracy", "loss", "val_accuracy", "val_loss", "seconds"]]
+    except (OSError, ValueError, KeyError) as error:
+        raise DataError(f"{train_reports(model) / 'history.csv'} is no history ({error}); run `dvc repro`") from None
     run = find_run(connect(), record["run_id"])
     return run.info.run_id if run else _restore_run(record, history), record, history
 
@@ -150,17 +182,29 @@ def _restore_run(record: Mapping[str, Any], history: "pd.DataFrame") -> str:
     import mlflow
 
     client = connect()
-    run_id = client.create_run(
-        experiment_id(client),
-        run_name=f"{record['model']} (restored)",
-        tags={**record["tags"], "restored_from": record["run_id"]},
-    ).info.run_id
+    tags = {**record["tags"], **_process_tags()}
+    run = client.create_run(experiment_id(client), run_name=f"{record['model']} (restored)", tags=tags)
+    run_id = run.info.run_id
     mlflow.log_params(record["params"], run_id=run_id)
     for _, epoch in history.iterrows():
         log_epoch(run_id, {str(name): float(value) for name, value in epoch.items()})
     log_metrics(run_id, record["metrics"], step=record["metrics"]["best_epoch"])
+    log_artifacts(run_id, train_reports(record["model"]), "train")
+    if evaluation_reports(record["model"]).exists():
+        log_evaluation(run_id, record)
+    client.set_tag(run_id, "restored_from", record["run_id"])  # last: a run that is restored in part is none
     client.set_terminated(run_id, "FINISHED")
     return run_id
+
+
+def log_evaluation(run_id: str, record: Mapping[str, Any]) -> None:
+    """Logs the metrics and files of the evaluation of the model in `record`, a `run.json`."""
+    folder = evaluation_reports(record["model"])
+    metrics = {
+        f"test/{name}": value for name, value in read_json(folder / "metrics.json").items() if type(value) is float
+    }
+    log_metrics(run_id, metrics, step=record["metrics"]["best_epoch"])
+    log_artifacts(run_id, folder, "evaluate")
 
 
 def log_epoch(run_id: str, epoch: Mapping[str, float]) -> None:
@@ -173,6 +217,7 @@ def log_epoch(run_id: str, epoch: Mapping[str, float]) -> None:
 
 
 def log_metrics(run_id: str, metrics: Mapping[str, float], *, step: int) -> None:
+    """Logs metrics in a run, without reopening it."""
     import mlflow
 
     connect()
@@ -194,43 +239,37 @@ def log_inputs(run_id: str, dataset: str, inputs: Mapping[str, Path]) -> None:
 
     client = connect()
     linked = client.get_run(run_id).inputs
-    known = {item.tags[0].value for item in linked.dataset_inputs} if linked else set()
-    digests = lock_digests()
+    known = {(item.tags[0].value, item.dataset.digest) for item in linked.dataset_inputs} if linked else set()
+    digests = _lock_digests()
+    named = {context: digests.get(str(path), "untracked")[:_DIGEST_LENGTH] for context, path in inputs.items()}
     client.log_inputs(
         run_id,
         datasets=[
             DatasetInput(
-                Dataset(f"{dataset}-{context}", digests.get(str(path), "untracked")[:36], "dvc", f"dvc:{path}"),
+                Dataset(f"{dataset}-{context}", digest, "dvc", f"dvc:{inputs[context]}"),
                 [InputTag("mlflow.data.context", context)],
             )
-            for context, path in inputs.items()
-            if context not in known
+            for context, digest in named.items()
+            if (context, digest) not in known
         ],
     )
 
 
-def identity_tags(dataset: str, seed: int, device: str) -> dict[str, str]:
-    """Returns the tags that say from what a run was made: code, data, machine kind and library versions."""
-    versions = {f"version.{name}": metadata.version(name) for name in _LIBRARIES}
-    stage = {"dvc.stage": os.environ["DVC_STAGE"]} if "DVC_STAGE" in os.environ else {}
-    experiment = {"dvc.experiment": os.environ["DVC_EXP_NAME"]} if "DVC_EXP_NAME" in os.environ else {}
-    inputs = {
-        f"md5.{path}": digest for path, digest in lock_digests().items() if path.startswith(("data/", "models/tok"))
-    }
+def identity_tags(inputs: Iterable[Path]) -> dict[str, str]:
+    """Returns the tags that say from what a run was made: code, md5 of each input in `dvc.lock`, DVC stage and
+    experiment, library versions."""
+    digests = _lock_digests()
+    dvc = {"dvc.stage": os.environ.get("DVC_STAGE"), "dvc.experiment": os.environ.get("DVC_EXP_NAME")}
     return {
-        "dataset": dataset,
-        "seed": str(seed),
-        "device": device,
         "python": platform.python_version(),
+        **{f"version.{name}": metadata.version(name) for name in _LIBRARIES},
+        **{f"md5.{path}": digests[str(path)] for path in inputs if str(path) in digests},
+        **{name: value for name, value in dvc.items() if value},
         **_git_tags(),
-        **versions,
-        **stage,
-        **experiment,
-        **inputs,
     }
 
 
-def lock_digests() -> dict[str, str]:
+def _lock_digests() -> dict[str, str]:
     """Returns path → md5 of every output that `dvc.lock` records; empty where there is no lock yet."""
     if not _LOCK_FILE.exists():
         return {}
@@ -243,6 +282,8 @@ def _git_tags() -> dict[str, str]:
         return subprocess.run(["git", *arguments], capture_output=True, text=True, check=True).stdout.strip()
 
     try:
+        if Path(git("rev-parse", "--show-toplevel")).resolve() != Path.cwd().resolve():
+            return {"git.dirty": "unknown"}  # a copy inside another checkout, as the demo is
         dirty = bool(git("status", "--porcelain", "--", ".", *_WRITTEN_BY_DVC))
         return {"mlflow.source.git.commit": git("rev-parse", "HEAD"), "git.dirty": str(dirty).lower()}
     except (OSError, subprocess.CalledProcessError):  # no git, or not a checkout: a run is tracked all the same
@@ -253,23 +294,33 @@ def _process_tags() -> dict[str, str]:
     import psutil
 
     return {
-        "process.host": platform.node(),
+        "process.host": _host(),
         "process.pid": str(os.getpid()),
         "process.started": str(psutil.Process().create_time()),
     }
 
 
-def _close_dead_runs(client: "MlflowClient") -> None:
-    """Marks as KILLED the runs that are RUNNING though the process that held them is gone (kill -9, a crash)."""
-    import psutil
+def _host() -> str:
+    """Names this boot of this machine: other machines may share its host name."""
+    return f"{platform.node()} {_BOOT_ID.read_text().strip() if _BOOT_ID.exists() else ''}".strip()
 
+
+def _close_dead_runs(client: "MlflowClient") -> None:
+    """Marks as KILLED the runs that are RUNNING though the process that held them is gone (kill -9, a crash).
+
+    Only for processes of this boot of this machine: of others nothing is known here.
+    """
     for run in client.search_runs([experiment_id(client)], "attributes.status = 'RUNNING'"):
         tags = run.data.tags
-        if tags.get("process.host") != platform.node():
-            continue
-        try:
-            alive = str(psutil.Process(int(tags["process.pid"])).create_time()) == tags["process.started"]
-        except psutil.NoSuchProcess:
-            alive = False
-        if not alive:
+        if tags.get("process.host") == _host() and "process.pid" in tags and not _is_alive(tags):
             client.set_terminated(run.info.run_id, "KILLED")
+
+
+def _is_alive(tags: Mapping[str, str]) -> bool:
+    import psutil
+
+    try:
+        started = psutil.Process(int(tags["process.pid"])).create_time()
+    except psutil.NoSuchProcess:
+        return False
+    return abs(started - float(tags.get("process.started", "nan"))) < _CLOCK_TOLERANCE_S

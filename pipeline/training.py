@@ -1,14 +1,15 @@
 """Fitting a model: early stopping, best weights, and a state from which a killed training goes on."""
 
+import fcntl
 import hashlib
 import json
 import math
 import shutil
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -114,10 +115,10 @@ def fit(
     while progress.epoch < params.epochs and progress.stalled_epochs < params.patience:
         number = progress.epoch + 1
         started = time.perf_counter()
-        rng = np.random.default_rng([seed, number])  # of this epoch alone: a resumed training draws the same
-        shuffled = [training[index] for index in rng.permutation(len(training))]
+        epoch_seed = [seed, number]  # of this epoch alone: a resumed training draws the same
+        order = np.random.default_rng(epoch_seed).permutation(len(training))
         logs = model.fit(
-            _dataset(shuffled, partial(hide_tokens, share=token_dropout, hidden_id=hidden_id, rng=rng)),
+            _dataset([training[index] for index in order], token_dropout, hidden_id, epoch_seed),
             validation_data=validation_data,
             initial_epoch=number - 1,
             epochs=params.epochs,
@@ -173,22 +174,44 @@ class Checkpoint:
     def begin(self, run_id: str) -> None:
         """Notes the run, and removes what trainings on other inputs left behind."""
         for other in self._checkpoints.glob("*"):
-            if other != self._folder:
-                shutil.rmtree(other)
+            if other.is_dir() and other != self._folder:
+                shutil.rmtree(other, ignore_errors=True)
         with written_whole(self._run) as aside:
             aside.write_text(run_id)
 
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Holds the checkpoint for this process; raises PipelineError if another process trains on it.
+
+        The system lets go of the lock when the process ends, however it ends.
+        """
+        self._folder.mkdir(parents=True, exist_ok=True)
+        with (self._folder / "lock").open("w") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise PipelineError(
+                    "another process trains this model on these inputs; wait for it, or end it"
+                ) from None
+            yield
+
     def remove(self) -> None:
-        shutil.rmtree(self._folder)
+        shutil.rmtree(self._folder, ignore_errors=True)
 
 
-def _dataset(batches: Sequence[Batch], hide: Callable[[np.ndarray], np.ndarray] | None = None) -> Any:
-    """Returns a tf.data.Dataset of (<int32>[rows, width], <float32>[rows, 1]), some token ids hidden by `hide`."""
+def _dataset(
+    batches: Sequence[Batch], token_dropout: float = 0.0, hidden_id: int = 0, seed: Sequence[int] = (0,)
+) -> Any:
+    """Returns a tf.data.Dataset of (<int32>[rows, width], <float32>[rows, 1]); see `hide_tokens` for the rest."""
     import tensorflow as tf
 
     def generate() -> Any:
+        rng = np.random.default_rng(seed)
         for batch in batches:
-            yield hide(batch.token_ids) if hide else batch.token_ids, batch.label.astype(np.float32)[:, None]
+            token_ids = (
+                hide_tokens(batch.token_ids, token_dropout, hidden_id, rng) if token_dropout else batch.token_ids
+            )
+            yield token_ids, batch.label.astype(np.float32)[:, None]
 
     signature = (tf.TensorSpec((None, None), tf.int32), tf.TensorSpec((None, 1), tf.float32))
     dataset = tf.data.Dataset.from_generator(generate, output_signature=signature)

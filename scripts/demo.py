@@ -5,6 +5,7 @@ tracking store are its own, so the checkout stays as it is. A second run goes on
 """
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -47,7 +48,10 @@ def copy_checkout(folder: Path) -> None:
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy2(ROOT / name, folder / name)
     params = folder / "params.yaml"
-    params.write_text(params.read_text(encoding="utf-8").replace("dataset: imdb_reviews", "dataset: sample", 1))
+    text, changed = re.subn(r"(?m)^dataset: \w+", "dataset: sample", params.read_text(encoding="utf-8"))
+    if changed != 1:
+        raise SystemExit(f"error: {params} has no line `dataset: ...` to put the sample in")
+    params.write_text(text, encoding="utf-8")
     # The checkout's git ignores .demo/, and DVC refuses to work on ignored files: the copy does without git.
     (folder / ".dvc" / "config.local").write_text("[core]\n    no_scm = true\n")
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+from ruamel.yaml import YAML
 
 from pipeline.reviews import SAMPLE
 
@@ -25,8 +26,8 @@ def reviews() -> pd.DataFrame:
 def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """An empty project folder with the committed params.yaml on the sample; it is the working folder, and tracks in
     a store of its own."""
-    params = (ROOT / "params.yaml").read_text().replace("dataset: imdb_reviews", "dataset: sample")
-    (tmp_path / "params.yaml").write_text(params)
+    shutil.copy(ROOT / "params.yaml", tmp_path)
+    edit_params(tmp_path, dataset="sample")
     monkeypatch.chdir(tmp_path)
     for name in ("MLFLOW_TRACKING_URI", "DVC_ROOT", "DVC_STAGE", "DVC_EXP_NAME"):
         monkeypatch.delenv(name, raising=False)
@@ -51,9 +52,16 @@ def run_stage(project: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
     return run
 
 
-def edit_params(project: Path, old: str, new: str) -> None:
-    """Replaces `old`, which must be there, by `new` in the project's params.yaml."""
-    file = project / "params.yaml"
-    text = file.read_text()
-    assert old in text
-    file.write_text(text.replace(old, new))
+def edit_params(project: Path, **values: object) -> None:
+    """Sets keys of the project's params.yaml that are there; `models__single__dropout` is `models.single.dropout`."""
+    yaml, file = YAML(), project / "params.yaml"
+    content = yaml.load(file.read_text())
+    for key, value in values.items():
+        *sections, name = key.split("__")
+        section = content
+        for part in sections:
+            section = section[part]
+        assert name in section
+        section[name] = value
+    with file.open("w") as stream:
+        yaml.dump(content, stream)

@@ -29,6 +29,8 @@ def test_the_committed_params_are_valid_and_name_the_real_data_set() -> None:
         ("seed: 42", "sead: 42", "sead is not a known key (did you mean seed?)"),
         ("cell: lstm", "cell: transformer", "models.single.cell: input should be 'lstm', 'gru' or 'simple_rnn'"),
         ("  single:", "  Single Model:", "models.Single Model"),
+        ("  single:", "  baseline:", "models.baseline"),
+        ("clip_norm: 1.0", "clip_norm: .inf", "train.clip_norm: input should be a finite number"),
         ("split:", "split: [", "is not YAML"),
     ],
 )

@@ -21,6 +21,7 @@ from pipeline.artifacts import (
     write_json,
     write_table,
 )
+from pipeline.params import load_params
 from pipeline.subwords import SubwordTokenizer
 from pipeline.vocabulary import build_vocabulary
 
@@ -30,7 +31,7 @@ RunStage = Callable[..., CompletedProcess[str]]
 @pytest.fixture
 def splits(project: Path, reviews: pd.DataFrame) -> dict[str, pd.DataFrame]:
     """A project that stands where `tokenize` begins: raw and split tables of real reviews, and valid data."""
-    edit_params(project, "vocabulary_size: 8192", "vocabulary_size: 1000")
+    edit_params(project, tokenize__vocabulary_size=1000)
     tables = {"train": reviews[:80], "validation": reviews[80:100], "test": reviews[-50:]}
     write_table(RAW / "train.parquet", reviews[:100])
     for split, table in tables.items():
@@ -54,14 +55,16 @@ def test_the_stage_encodes_every_split_with_the_vocabulary_of_the_raw_texts(
         table = pd.read_parquet(TOKENS / f"{split}.parquet")
         assert table["id"].tolist() == splits[split]["id"].tolist()
         assert table["label"].tolist() == splits[split]["label"].tolist()
-        expected = [tokenizer.encode(text, max_tokens=512) for text in splits[split]["text"]]
+        expected = [
+            tokenizer.encode(text, max_tokens=load_params().tokenize.max_tokens) for text in splits[split]["text"]
+        ]
         assert [ids.tolist() for ids in table["token_ids"]] == expected
 
 
 def test_the_report_counts_what_truncation_does(
     splits: dict[str, pd.DataFrame], project: Path, run_stage: RunStage
 ) -> None:
-    edit_params(project, "max_tokens: 512", "max_tokens: 200")
+    edit_params(project, tokenize__max_tokens=200)
 
     assert run_stage("tokenize").returncode == 0
 

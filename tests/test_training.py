@@ -134,6 +134,14 @@ def test_a_damaged_state_is_named_with_the_remedy(tmp_path: Path) -> None:
         train(state)
 
 
+def test_a_checkpoint_is_held_by_one_process_at_a_time(tmp_path: Path) -> None:
+    first, second = (Checkpoint(tmp_path, ["single"], []) for _ in range(2))
+    with first.held(), pytest.raises(PipelineError, match="another process trains this model"), second.held():
+        pass
+    with second.held():  # free again
+        pass
+
+
 def test_a_checkpoint_belongs_to_its_inputs_alone(tmp_path: Path) -> None:
     data = tmp_path / "batches.parquet"
     data.write_bytes(b"one")

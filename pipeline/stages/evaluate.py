@@ -15,7 +15,6 @@ from pipeline.artifacts import (
     model_file,
     predictions_file,
     read_table,
-    train_reports,
     write_json,
     write_table,
     written_whole,
@@ -33,7 +32,7 @@ def main() -> None:
     name = sys.argv[1]
     params = load_params()
     model_params = params.model(name)
-    run_id, record, history = tracking.recorded_run(train_reports(name))
+    run_id, record, history = tracking.recorded_run(name)
     batches = read_batches(BATCHES / "test")
     test = read_table(SPLIT_TABLES / "test.parquet", ("id", "label"))
     tokenizer = load_tokenizer()
@@ -47,11 +46,9 @@ def main() -> None:
     predictions = predict(score, batches, test)
     study = study_padding(score, batches, tokenizer, params)
     write_table(predictions_file(name), predictions)
-    metrics = write_reports(name, predictions, study, history, params)
-    test_metrics = {f"test/{metric}": value for metric, value in metrics.items() if isinstance(value, float)}
-    tracking.log_metrics(run_id, test_metrics, step=record["metrics"]["best_epoch"])
+    write_reports(name, predictions, study, history, params)
     tracking.log_inputs(run_id, params.dataset, {"test": BATCHES / "test"})
-    tracking.log_artifacts(run_id, evaluation_reports(name), "evaluate")
+    tracking.log_evaluation(run_id, record)
     if not study["masking_holds"]:
         print(f"warning: padding changes what {name} scores; see padding_study.json", file=sys.stderr)
 
@@ -100,8 +97,8 @@ def study_padding(
 
 def write_reports(
     name: str, predictions: pd.DataFrame, study: dict[str, Any], history: pd.DataFrame, params: Params
-) -> dict[str, Any]:
-    """Writes the metrics, the curves as CSV for DVC and as PNG, and the padding study; returns the metrics."""
+) -> None:
+    """Writes the metrics, the curves as CSV for DVC and as PNG, and the padding study."""
     label, logit, length = (predictions[column].to_numpy() for column in ("label", "logit", "length"))
     bins, samples, seed = params.evaluate.calibration_bins, params.evaluate.bootstrap_samples, params.seed
     metrics = evaluation.report(label, logit, bins=bins, samples=samples, seed=seed)
@@ -129,7 +126,6 @@ def write_reports(
         plots.confusion(folder / "confusion.png", tables["confusion"])
         plots.padding_study(folder / "padding_study.png", study)
         plots.learning_curves(folder / "learning_curves.png", history)
-    return metrics
 
 
 if __name__ == "__main__":

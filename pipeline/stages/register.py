@@ -1,7 +1,7 @@
 """Stage `register`: every trained model becomes a version in the registry; the aliases follow."""
 
 from pipeline import registry, tracking
-from pipeline.artifacts import REGISTRY_REPORT, train_reports, write_json
+from pipeline.artifacts import REGISTRY_REPORT, write_json
 from pipeline.errors import run_command
 from pipeline.params import load_params
 
@@ -10,7 +10,7 @@ def main() -> None:
     params = load_params()
     candidates = []
     for name in params.models:
-        run_id, record, _ = tracking.recorded_run(train_reports(name))
+        run_id, record, _ = tracking.recorded_run(name)
         candidates.append(
             registry.Candidate(
                 model=name,

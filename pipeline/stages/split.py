@@ -1,6 +1,15 @@
 """Stage `split`: train, validation and test tables that share no text."""
 
-from pipeline.artifacts import RAW, REVIEW_COLUMNS, SPLIT_REPORT, SPLIT_TABLES, read_table, write_json, write_table
+from pipeline.artifacts import (
+    RAW,
+    REVIEW_COLUMNS,
+    SPLIT_REPORT,
+    SPLIT_TABLES,
+    read_table,
+    write_json,
+    write_table,
+    written_whole,
+)
 from pipeline.errors import run_command
 from pipeline.params import load_params
 from pipeline.splits import split_reviews
@@ -14,8 +23,10 @@ def main() -> None:
         validation_fraction=params.split.validation_fraction,
         seed=params.seed,
     )
-    for split, table in tables.items():
-        write_table(SPLIT_TABLES / f"{split}.parquet", table)
+    with written_whole(SPLIT_TABLES) as folder:
+        folder.mkdir()
+        for split, table in tables.items():
+            write_table(folder / f"{split}.parquet", table)
     write_json(SPLIT_REPORT, report)
 
 

@@ -8,10 +8,26 @@ from typing import Any
 import pandas as pd
 
 from pipeline import batching, model, tracking, training
-from pipeline.artifacts import BATCHES, CHECKPOINTS, model_file, train_reports, write_json, written_whole
+from pipeline.artifacts import (
+    BATCHES,
+    CHECKPOINTS,
+    RAW,
+    SPLIT_TABLES,
+    TOKENIZER,
+    model_file,
+    train_reports,
+    write_json,
+    written_whole,
+)
 from pipeline.errors import UsageError, run_command
 from pipeline.params import ModelParams, load_params
 from pipeline.vocabulary import load_tokenizer
+
+INPUTS = {"training": BATCHES / "train", "validation": BATCHES / "validation"}
+NUMERICS = tuple(
+    Path(__file__).parent.parent / f"{room}.py" for room in ("batching", "fused_lstm", "model", "training")
+)
+"""The modules whose change makes an interrupted training worthless."""
 
 
 def main() -> None:
@@ -23,25 +39,24 @@ def main() -> None:
     tracking.connect()  # a store that is not there is told before the training, not after
 
     vocabulary_size = load_tokenizer().vocabulary_size
-    train, validation = (batching.read_batches(BATCHES / split) for split in ("train", "validation"))
+    train, validation = (batching.read_batches(folder) for folder in INPUTS.values())
     device = model.prepare_device(seed=params.seed, deterministic=params.train.deterministic)
     print(f"training {name} on {device}", flush=True)
     network = model.accelerate(model.build_model(model_params, vocabulary_size))
     training.compile_model(network, model_params, params.train, epoch_steps=len(train))
 
-    described = {**model_params.model_dump(), **params.train.model_dump(), **params.batch.model_dump()}
+    sections = (params.tokenize, params.batch, params.train, model_params)
+    described = {key: value for section in sections for key, value in section.model_dump().items()}
     libraries = [metadata.version(library) for library in ("tensorflow", "keras", "numpy")]
+    files = [file for folder in INPUTS.values() for file in sorted(folder.iterdir())]
     checkpoint = training.Checkpoint(
-        CHECKPOINTS / name,
-        [described, params.seed, vocabulary_size, device, libraries],
-        [*sorted(BATCHES.glob("*/*.parquet")), *(Path(str(room.__file__)) for room in (batching, model, training))],
+        CHECKPOINTS / name, [described, params.seed, vocabulary_size, device, libraries], [*files, *NUMERICS]
     )
-    identity = tracking.identity_tags(params.dataset, params.seed, device) | {"model": name}
-    with tracking.training_run(name, checkpoint.run_id, identity, described) as run_id:
+    identity = {"model": name, "dataset": params.dataset, "seed": str(params.seed), "device": device}
+    identity |= tracking.identity_tags([RAW, SPLIT_TABLES, TOKENIZER, *INPUTS.values()])
+    with checkpoint.held(), tracking.training_run(name, checkpoint.run_id, identity, described) as run_id:
         checkpoint.begin(run_id)
-        tracking.log_inputs(
-            run_id, params.dataset, {"training": BATCHES / "train", "validation": BATCHES / "validation"}
-        )
+        tracking.log_inputs(run_id, params.dataset, INPUTS)
         progress = training.fit(
             network,
             train,
@@ -57,7 +72,6 @@ def main() -> None:
         record = {
             "run_id": run_id,
             "model": name,
-            "dataset": params.dataset,
             "weights_sha256": model.weights_sha256(network),
             "metrics": metrics,
             "params": described,
@@ -65,10 +79,13 @@ def main() -> None:
         }
         write_outputs(name, network, model_params, progress, record)
         tracking.log_artifacts(run_id, train_reports(name), "train")
-    checkpoint.remove()
+        checkpoint.remove()
 
 
-def write_outputs(name: str, network: Any, params: ModelParams, progress: training.Progress, record: Any) -> None:
+def write_outputs(
+    name: str, network: Any, params: ModelParams, progress: training.Progress, record: dict[str, Any]
+) -> None:
+    """Writes the model, its history and summary, and the record by which its MLflow run is found again."""
     model.save_model(model_file(name), network, params)
     with written_whole(train_reports(name)) as folder:
         folder.mkdir()
