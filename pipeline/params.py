@@ -50,13 +50,15 @@ class BaselineParams(_Section):
 class TrainParams(_Section):
     """What all models share in training.
 
-    `epochs` at most, fewer when validation loss has not improved for `patience` of them; `clip_norm` bounds the
-    gradient's global norm; `deterministic` makes two runs end in bit-identical weights.
+    `epochs` at most, fewer when validation accuracy has not improved for `patience` of them; `clip_norm` bounds the
+    gradient's global norm; `average_epochs`: about how many epochs of training steps the weights are averaged over;
+    `deterministic` makes two runs end in bit-identical weights.
     """
 
     epochs: PositiveInt
     patience: PositiveInt
     clip_norm: float = Field(gt=0)
+    average_epochs: float = Field(gt=0)
     deterministic: bool
 
 

@@ -32,12 +32,11 @@ Epoch = dict[str, float]
 class Progress:
     """What training knows after its last finished epoch, weights aside.
 
-    `best_epoch` counts from 1, 0 before the first; `stalled_epochs` have passed since validation loss last fell.
+    `best_epoch` counts from 1, 0 before the first; `stalled_epochs` have passed since it.
     """
 
     history: list[Epoch] = field(default_factory=list)
     best_epoch: int = 0
-    best_val_loss: float = math.inf
     stalled_epochs: int = 0
 
     @property
@@ -50,25 +49,34 @@ class Progress:
 
     def record(self, epoch: Epoch) -> bool:
         """Adds a finished epoch; returns whether it is the best so far."""
+        better = not self.history or _score(epoch) > _score(self.best)
         self.history.append(epoch)
-        if epoch["val_loss"] < self.best_val_loss:
-            self.best_epoch, self.best_val_loss, self.stalled_epochs = self.epoch, epoch["val_loss"], 0
-            return True
-        self.stalled_epochs += 1
-        return False
+        self.stalled_epochs = 0 if better else self.stalled_epochs + 1
+        if better:
+            self.best_epoch = self.epoch
+        return better
+
+
+def _score(epoch: Epoch) -> tuple[float, float]:
+    """Ranks epochs: by validation accuracy, as the gate ranks models, and among equals by validation loss."""
+    return epoch["val_accuracy"], -epoch["val_loss"]
 
 
 def compile_model(model: "keras.Model", params: ModelParams, train: TrainParams, *, epoch_steps: int) -> None:
     """Prepares `model` for training: Adam on the binary cross-entropy of its logits, gradient norm clipped.
 
     The learning rate falls from `params.learning_rate` to 0 along half a cosine (Loshchilov & Hutter 2017, without
-    restarts) over `train.epochs` of `epoch_steps` batches.
+    restarts) over `train.epochs` of `epoch_steps` batches. Beside the weights runs their exponential moving average
+    (Polyak & Juditsky 1992) with a time constant of `train.average_epochs`.
     """
     import keras
 
     learning_rate = keras.optimizers.schedules.CosineDecay(params.learning_rate, train.epochs * epoch_steps)
+    momentum = math.exp(-1 / (train.average_epochs * epoch_steps))
     model.compile(
-        optimizer=keras.optimizers.Adam(learning_rate, global_clipnorm=train.clip_norm),
+        optimizer=keras.optimizers.Adam(
+            learning_rate, global_clipnorm=train.clip_norm, use_ema=True, ema_momentum=momentum
+        ),
         loss=keras.losses.BinaryCrossentropy(from_logits=True),
         metrics=[keras.metrics.BinaryAccuracy("accuracy", threshold=0.0)],
         jit_compile=False,  # XLA is slower on a CPU, and neither cuDNN's nor the fused kernel goes through it
@@ -87,7 +95,7 @@ def fit(
     state: Path,
     on_epoch: Callable[[Epoch], None],
 ) -> Progress:
-    """Trains a compiled `model` and leaves it with the weights of its best epoch by validation loss.
+    """Trains a compiled `model` and leaves it with the averaged weights of its best epoch on validation.
 
     After each epoch everything that the rest of training depends on is written to `state`; where that file
     stands at the start, training goes on after its last finished epoch and ends as it would have without the break.
@@ -119,27 +127,44 @@ def fit(
         order = np.random.default_rng(epoch_seed).permutation(len(training))
         logs = model.fit(
             _dataset([training[index] for index in order], token_dropout, hidden_id, epoch_seed),
-            validation_data=validation_data,
             initial_epoch=number - 1,
             epochs=params.epochs,
             shuffle=False,
             callbacks=[keras.callbacks.TerminateOnNaN(), after_one_epoch],
             verbose=1 if sys.stdout.isatty() else 2,
         ).history
+        with _averaged_weights(model):
+            validated = model.evaluate(validation_data, return_dict=True, verbose=0)
+            weights = model.get_weights()
         epoch = {"epoch": number} | {name: float(values[-1]) for name, values in logs.items()}
+        epoch |= {f"val_{name}": float(value) for name, value in validated.items()}
         for name in ("loss", "val_loss"):
             if not math.isfinite(epoch[name]):
                 raise PipelineError(
                     f"training stopped: {name} became {epoch[name]} in epoch {number}; lower learning_rate or clip_norm"
                 )
         epoch["seconds"] = round(time.perf_counter() - started, 3)
+        print(
+            f"validation of epoch {number}: accuracy {epoch['val_accuracy']:.4f}, loss {epoch['val_loss']:.4f}",
+            flush=True,
+        )
         if progress.record(epoch):
-            best_weights = model.get_weights()
+            best_weights = weights
         assert best_weights is not None  # the first epoch's finite loss is the best so far
         _save(state, model, progress, best_weights)
         on_epoch(epoch)
     model.set_weights(best_weights)
     return progress
+
+
+@contextmanager
+def _averaged_weights(model: "keras.Model") -> Iterator[None]:
+    """Puts the moving average of the weights into `model` for the time of the block."""
+    trained = [np.array(variable) for variable in model.trainable_variables]
+    model.optimizer.finalize_variable_values(model.trainable_variables)
+    yield
+    for variable, value in zip(model.trainable_variables, trained, strict=True):
+        variable.assign(value)
 
 
 def summarize(progress: Progress) -> dict[str, float]:

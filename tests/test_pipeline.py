@@ -3,10 +3,12 @@
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
@@ -73,9 +75,9 @@ def metrics(folder: Path, model: str) -> dict:
     return json.loads((folder / f"reports/evaluate/{model}/metrics.json").read_text())
 
 
-def in_folder(folder: Path, code: str) -> dict:
-    """Runs `code` in a process of its own in the folder; it prints one line of JSON last."""
-    done = run(folder, sys.executable, "-c", code)
+def in_folder(folder: Path, code: str, **environment: str) -> Any:
+    """Runs `code` in a process of its own in the folder; it prints one line of JSON last, which is returned."""
+    done = run(folder, sys.executable, "-c", code, **environment)
     assert done.returncode == 0, done.stderr[-3000:]
     return json.loads(done.stdout.splitlines()[-1])
 
@@ -208,6 +210,37 @@ def test_outputs_without_a_store_become_restored_runs(copy: Path) -> None:
         assert runs[name]["tags"]["restored_from"] == record(copy, name)["run_id"]
         assert runs[name]["metrics"]["best_val_accuracy"] == record(copy, name)["metrics"]["best_val_accuracy"]
         assert runs[name]["metrics"]["test/accuracy"] == metrics(copy, name)["accuracy"]
+
+
+def test_a_tracking_server_gets_runs_versions_and_champion(copy: Path) -> None:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = str(probe.getsockname()[1])
+    store = ["--backend-store-uri", "sqlite:///server.db", "--artifacts-destination", "./server-artifacts"]
+    server = subprocess.Popen(
+        [sys.executable, "-m", "mlflow", "server", *store, "--host", "127.0.0.1", "--port", port, "--workers", "1"],
+        cwd=copy,
+        env=demo.environment(copy),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+    )
+    assert server.stdout is not None
+    try:
+        started = next((line for line in server.stdout if "startup complete" in line), None)
+        assert started, "the server ended before it served"
+        environment = {"MLFLOW_TRACKING_URI": f"http://127.0.0.1:{port}"}
+        done = run(copy, sys.executable, "-m", "pipeline.stages.register", **environment)
+        assert done.returncode == 0, done.stderr[-3000:]
+        runs = {r["tags"]["model"]: r for r in in_folder(copy, RUNS, **environment)}
+        scored = in_folder(copy, SCORE, **environment)
+    finally:
+        os.killpg(server.pid, signal.SIGKILL)
+        server.wait()
+    assert runs["single"]["metrics"]["test/accuracy"] == metrics(copy, "single")["accuracy"]
+    assert len(scored["probability"]) == 50
+    assert (copy / "server-artifacts").is_dir()
 
 
 @pytest.mark.parametrize(("stop", "status"), [(signal.SIGKILL, "KILLED"), (signal.SIGTERM, "KILLED")])
