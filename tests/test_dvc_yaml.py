@@ -70,6 +70,7 @@ HOUSE = [
     ("registry",),
     ("serving",),
     ("tracking",),
+    ("gate",),
     ("evaluation", "padding", "plots", "baseline", "training"),
     ("model",),
     ("batching", "splits", "subwords", "expectations", "reviews", "fused_lstm", "vocabulary"),
