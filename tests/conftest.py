@@ -9,11 +9,16 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+from hypothesis import settings
 from ruamel.yaml import YAML
 
 from pipeline.reviews import SAMPLE
 
 ROOT = Path(__file__).parent.parent
+
+# A shared, noisy machine says nothing about how long an example should take.
+settings.register_profile("no deadline", deadline=None)
+settings.load_profile("no deadline")
 
 
 @pytest.fixture(scope="session")
