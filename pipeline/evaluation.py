@@ -138,8 +138,8 @@ def _bin_of(chance: np.ndarray, bins: int) -> np.ndarray:
     return np.searchsorted(np.linspace(0, 1, bins + 1)[1:-1], chance)
 
 
-def _percentile_interval(values: np.ndarray) -> list[float]:
-    tail = 100 * (1 - INTERVAL_LEVEL) / 2
+def _percentile_interval(values: np.ndarray, level: float = INTERVAL_LEVEL) -> list[float]:
+    tail = 100 * (1 - level) / 2
     return [float(bound) for bound in np.nanpercentile(values, (tail, 100 - tail))]
 
 
@@ -157,12 +157,19 @@ def report(label: np.ndarray, logit: np.ndarray, *, bins: int, samples: int, see
 
 
 def paired_accuracy(
-    label: np.ndarray, logit: np.ndarray, other: np.ndarray, *, samples: int, seed: int
+    label: np.ndarray,
+    logit: np.ndarray,
+    other: np.ndarray,
+    *,
+    samples: int,
+    seed: int,
+    interval_level: float = INTERVAL_LEVEL,
 ) -> dict[str, Any]:
     """Compares two models' accuracy on the same rows.
 
     Returns:
-        `difference`: accuracy of `logit` less that of `other`; `interval`: its 95% paired bootstrap interval;
+        `difference`: accuracy of `logit` less that of `other`; `interval`: its paired percentile bootstrap interval
+        (Efron 1979) of `interval_level`;
         `only_first_right` and `only_second_right`: reviews on which they disagree; `mcnemar_p`: the two-sided exact
         McNemar test's p-value (McNemar 1947), 1 where they never disagree.
 
@@ -179,7 +186,7 @@ def paired_accuracy(
     draws = np.random.default_rng(seed).multinomial(rows, shares, size=samples)
     return {
         "difference": (gained - lost) / rows,
-        "interval": _percentile_interval((draws[:, 0] - draws[:, 1]) / rows),
+        "interval": _percentile_interval((draws[:, 0] - draws[:, 1]) / rows, interval_level),
         "only_first_right": gained,
         "only_second_right": lost,
         "mcnemar_p": float(binomtest(gained, gained + lost).pvalue) if gained + lost else 1.0,

@@ -84,6 +84,37 @@ class EvaluateParams(_Section):
     padding_study_reviews: PositiveInt
 
 
+class AccuracyFloor(_Section):
+    """The least test accuracy with which a model may be champion, by data set."""
+
+    imdb_reviews: float = Field(ge=0, le=1)
+    sample: float = Field(ge=0, le=1)
+
+
+class GateParams(_Section):
+    """When a challenger may replace the champion; pipeline/gate.py holds the rule.
+
+    `test` and `level` say what is beyond chance: the test's significance, and intervals of 1 - `level`. The margins are
+    differences of accuracy (0.01 is one point): `non_inferiority_margin` is what "not worse" allows, the other two
+    what a length quartile and a label may lose. `bootstrap_samples` resamples behind each paired interval.
+    """
+
+    test: Literal["mcnemar", "bootstrap"]
+    level: float = Field(gt=0, lt=0.5)
+    bootstrap_samples: int = Field(ge=1000)
+    non_inferiority_margin: float = Field(ge=0, lt=1)
+    length_slice_margin: float = Field(ge=0, lt=1)
+    label_slice_margin: float = Field(ge=0, lt=1)
+    min_accuracy: AccuracyFloor
+
+    def floor(self, dataset: str) -> float:
+        """Returns the floor of `dataset`; raises UsageError with the data sets there are."""
+        floors = self.min_accuracy.model_dump()
+        if dataset not in floors:
+            raise UsageError(f"{PARAMS_FILE}: gate.min_accuracy names {', '.join(floors)}, not {dataset!r}")
+        return floors[dataset]
+
+
 ModelName = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_-]*$")]
 
 
@@ -99,6 +130,7 @@ class Params(_Section):
     train: TrainParams
     models: Annotated[dict[ModelName, ModelParams], Field(min_length=1)]
     evaluate: EvaluateParams
+    gate: GateParams
 
     def model(self, name: str) -> ModelParams:
         """Returns the params of model `name`; raises UsageError with the names there are."""
@@ -142,9 +174,13 @@ def _sentences(error: ValidationError) -> list[str]:
 
 
 def _keys_at(location: tuple[int | str, ...]) -> list[str]:
-    if not location:
-        return list(Params.model_fields)
-    if location[0] == "models":
-        return list(ModelParams.model_fields)
-    section = Params.model_fields[str(location[0])].annotation
-    return list(section.model_fields) if isinstance(section, type) and issubclass(section, BaseModel) else []
+    section: type[BaseModel] = Params
+    for part in location:
+        if location[0] == "models":
+            section = ModelParams
+            break
+        found = section.model_fields[str(part)].annotation
+        if not (isinstance(found, type) and issubclass(found, BaseModel)):
+            return []
+        section = found
+    return list(section.model_fields)

@@ -29,6 +29,10 @@ def test_the_committed_params_are_valid_and_name_the_real_data_set() -> None:
         ("seed: 42", "sead: 42", "sead is not a known key (did you mean seed?)"),
         ("cell: lstm", "cell: transformer", "models.single.cell: input should be 'lstm', 'gru' or 'simple_rnn'"),
         ("  single:", "  Single Model:", "models.Single Model"),
+        ("test: mcnemar", "test: anova", "gate.test: input should be 'mcnemar' or 'bootstrap' (found 'anova')"),
+        ("level: 0.05", "level: 95", "gate.level: input should be less than 0.5 (found 95)"),
+        ("    sample: 0.6", "    sampel: 0.6", "gate.min_accuracy.sampel is not a known key (did you mean sample?)"),
+        ("    sample: 0.6", "", "gate.min_accuracy.sample is missing"),
         ("split:", "split: [", "is not YAML"),
     ],
 )
