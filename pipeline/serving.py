@@ -8,7 +8,10 @@ process.
 
 import importlib.util
 import json
+import math
+import reprlib
 import uuid
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -19,18 +22,47 @@ import pandas as pd
 from mlflow.exceptions import MlflowException
 from mlflow.protos.databricks_pb2 import INVALID_PARAMETER_VALUE
 from mlflow.pyfunc import PythonModel
+from numpy.typing import NDArray
 
 COLUMN = "text"
-BATCH_SIZE = 64
-LABELS = np.array(["negative", "positive"])
+LABELS = np.array(["negative", "positive"], object)
+CPU_BATCH_TOKENS = 2**13
+"""Tokens of a batch, padding included. benchmarks/serving.py's `single` on 2 cores: 2**12 and 2**14 are 10% slower, as
+what a batch needs no longer fits a cache (some 30 MB of gates and states in a 64-unit bidirectional LSTM)."""
+GPU_BATCH_TOKENS = 2**17
+BATCH_ROWS = 512
+
+
+def not_a_text(value: Any) -> str | None:
+    """Returns why `value` is no text, None where it is one."""
+    if isinstance(value, str):
+        return None
+    if value is None or value is pd.NA or (isinstance(value, float) and math.isnan(value)):
+        return "the text is missing"
+    return f"the text is {reprlib.repr(value)}, which is not a string"
+
+
+def bucketed(lengths: Sequence[int], batch_tokens: int) -> Iterator[NDArray[np.int64]]:
+    """Yields the rows of each batch, <int64>[rows]: rows of similar length, at most BATCH_ROWS of them and, unless it
+    is a single row, at most `batch_tokens` tokens with their padding."""
+    order = np.argsort(lengths, kind="stable")
+    by_length = np.asarray(lengths)[order]
+    start = 0
+    while start < len(order):
+        widths = by_length[start : start + BATCH_ROWS]
+        fitting = np.count_nonzero(np.arange(1, len(widths) + 1) * widths <= batch_tokens)
+        stop = start + max(int(fitting), 1)
+        yield order[start:stop]
+        start = stop
 
 
 class RawTextSentiment(PythonModel):
-    """Scores a column of raw reviews."""
+    """Scores a column of raw reviews. Threads may share one instance: after loading nothing of it changes."""
 
     def load_context(self, context: Any) -> None:
         """Loads tokenizer, model and settings from the artifacts that `registry.log_model` stored."""
         import keras
+        import tensorflow as tf
 
         folder = Path(context.artifacts["classifier"])
         settings = json.loads((folder / "settings.json").read_text(encoding="utf-8"))
@@ -38,43 +70,68 @@ class RawTextSentiment(PythonModel):
         self._threshold = settings["threshold"]
         self._subwords = _load_module(folder / "subwords.py")
         self._tokenizer = self._subwords.SubwordTokenizer.load(folder / "vocabulary.txt")
-        self._model = keras.models.load_model(folder / "model.keras", compile=False)
-        if not _has_gpu():
-            self._model = _load_module(folder / "fused_lstm.py").fuse(self._model)
+        model = keras.models.load_model(folder / "model.keras", compile=False)
+        has_gpu = bool(tf.config.list_physical_devices("GPU"))
+        self._batch_tokens = GPU_BATCH_TOKENS if has_gpu else CPU_BATCH_TOKENS
+        if not has_gpu:  # on a GPU Keras's own layer runs through cuDNN
+            model = _fused(model, _load_module(folder / "fused_lstm.py"))
+        # Traced once, for any number of rows and any width.
+        self._logits = tf.function(
+            lambda token_ids: tf.squeeze(model(token_ids, training=False), -1),
+            input_signature=[tf.TensorSpec((None, None), tf.int32)],
+        )
+        # The first call is slow, and a vocabulary that is larger than the model's embedding fails here.
+        self._score([np.array([self._tokenizer.vocabulary_size - 1], np.int32)])
 
     def predict(self, context: Any, model_input: pd.DataFrame, params: dict[str, Any] | None = None) -> pd.DataFrame:
-        """Scores each row of the string column `text`, in the caller's order.
+        """Scores each row of the string column `text`, in the caller's order and with the caller's index.
 
         Returns:
             label (`negative` or `positive`), probability (of positive) and logit.
 
         Raises:
-            MlflowException: INVALID_PARAMETER_VALUE (HTTP 400), naming the row, for text that cannot be scored.
+            MlflowException: INVALID_PARAMETER_VALUE (HTTP 400), naming the row, counted from 0, for text that cannot
+                be scored.
         """
-        token_ids = self._encode(model_input[COLUMN])
-        order = np.argsort([len(ids) for ids in token_ids], kind="stable")
+        token_ids = self.encode(model_input[COLUMN])
         logit = np.empty(len(token_ids), np.float64)
-        for start in range(0, len(order), BATCH_SIZE):
-            rows = order[start : start + BATCH_SIZE]
+        for rows in bucketed([len(ids) for ids in token_ids], self._batch_tokens):
             logit[rows] = self._score([token_ids[row] for row in rows])
-        probability = 1 / (1 + np.exp(-logit))
+        probability = (1 + np.tanh(logit / 2)) / 2  # the logistic function, without overflow
         label = LABELS[(probability > self._threshold).astype(int)]
-        return pd.DataFrame({"label": label, "probability": probability, "logit": logit})
+        columns = {"label": label, "probability": probability, "logit": logit}
+        return pd.DataFrame(columns, index=model_input.index)
 
-    def _encode(self, texts: pd.Series) -> list[np.ndarray]:
-        for row, text in enumerate(texts):
-            if not isinstance(text, str):
-                raise MlflowException(f"row {row}: {COLUMN} is {text!r}, not a string", INVALID_PARAMETER_VALUE)
+    def encode(self, texts: Iterable[Any]) -> list[NDArray[np.int32]]:
+        """Returns the token ids that the model reads of each text: int32[tokens], at most `max_tokens`.
+
+        Raises:
+            MlflowException: as in `predict`.
+        """
+        rows = list(texts)
+        for row, text in enumerate(rows):
+            if reason := not_a_text(text):
+                raise MlflowException(f"row {row}: {reason}", INVALID_PARAMETER_VALUE)
         try:
-            return self._tokenizer.encode_batch(texts, self._max_tokens)
+            return self._tokenizer.encode_batch(rows, self._max_tokens)
         except self._subwords.UnencodableText as error:
             raise MlflowException(str(error), INVALID_PARAMETER_VALUE) from None
 
-    def _score(self, token_ids: list[np.ndarray]) -> np.ndarray:
-        import keras
+    def _score(self, token_ids: Sequence[NDArray[np.int32]]) -> NDArray[np.float32]:
+        padded = np.zeros((len(token_ids), max(len(ids) for ids in token_ids)), np.int32)
+        for row, ids in zip(padded, token_ids, strict=True):
+            row[: len(ids)] = ids
+        return self._logits(padded).numpy()
 
-        padded = keras.utils.pad_sequences(token_ids, dtype="int32", padding="post")
-        return self._model(padded, training=False).numpy()[:, 0]
+
+def _fused(model: Any, code: ModuleType) -> Any:
+    import keras
+
+    # Keras finds a custom layer by its registered name. Two versions register the same one: the scope, which is this
+    # thread's own, says whose is meant.
+    name = keras.saving.get_registered_name(code.FusedLSTM)
+    with keras.saving.custom_object_scope({name: code.FusedLSTM}):
+        return code.fuse(model)
 
 
 def _load_module(path: Path) -> ModuleType:
@@ -85,10 +142,5 @@ def _load_module(path: Path) -> ModuleType:
     return module
 
 
-def _has_gpu() -> bool:
-    import tensorflow as tf
-
-    return bool(tf.config.list_physical_devices("GPU"))
-
-
-mlflow.models.set_model(RawTextSentiment())
+if __name__ != "pipeline.serving":  # MLflow runs this file, to load the model; a plain import sets nothing in MLflow
+    mlflow.models.set_model(RawTextSentiment())

@@ -1,10 +1,12 @@
 """What several tests share: the embedded sample's real reviews, and a project folder of their own."""
 
+import json
 import os
 import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
@@ -55,6 +57,33 @@ def run_stage(project: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
         )
 
     return run
+
+
+@dataclass(frozen=True)
+class Registered:
+    """A project folder whose registry has two versions; `log_models` says which. `paths` are their files by name."""
+
+    folder: Path
+    store: str
+    paths: dict[str, str]
+
+
+@pytest.fixture(scope="session")
+def registered(tmp_path_factory: pytest.TempPathFactory) -> Registered:
+    folder = tmp_path_factory.mktemp("registered")
+    shutil.copy(ROOT / "params.yaml", folder)
+    edit_params(folder, dataset="sample")
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("MLFLOW_", "DVC_"))}
+    done = subprocess.run(
+        [sys.executable, str(ROOT / "tests/log_models.py")],
+        cwd=folder,
+        env=kept | {"PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        timeout=600,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    return Registered(folder, f"sqlite:///{folder / 'mlflow.db'}", json.loads(done.stdout.splitlines()[-1]))
 
 
 def edit_params(project: Path, **values: object) -> None:

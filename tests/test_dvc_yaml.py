@@ -65,15 +65,17 @@ def test_every_stage_module_is_a_stage() -> None:
 
 
 HOUSE = [
-    ("cli", "summary"),
+    ("cli", "registry_cli", "summary"),
+    ("server", "scoring"),
     ("stages",),
+    ("registration", "verification", "reproduce"),
+    ("promotion",),
     ("registry",),
-    ("serving",),
-    ("tracking",),
-    ("gate",),
-    ("evaluation", "padding", "plots", "baseline", "training"),
+    ("serving", "evidence"),
+    ("tracking", "ledger"),
+    ("evaluation", "gate", "padding", "plots", "baseline", "training"),
     ("model",),
-    ("batching", "splits", "subwords", "expectations", "reviews", "fused_lstm", "vocabulary"),
+    ("batching", "splits", "subwords", "expectations", "reviews", "fused_lstm", "vocabulary", "rows"),
     ("params", "artifacts"),
     ("errors",),
 ]

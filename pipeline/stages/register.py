@@ -1,18 +1,26 @@
-"""Stage `register`: every trained model becomes a version in the registry; the aliases follow."""
+"""Stage `register`: every trained model becomes a version in the registry; the gate decides who is champion."""
 
-from pipeline import registry, tracking
+from typing import Any
+
+from pipeline import gate, registration, tracking
 from pipeline.artifacts import REGISTRY_REPORT, write_json
 from pipeline.errors import run_command
 from pipeline.params import load_params
+from pipeline.registry import Candidate
 
 
 def main() -> None:
+    register()
+
+
+def register() -> dict[str, Any]:
+    """Registers, decides, writes and prints the report, and returns it."""
     params = load_params()
     candidates = []
     for name in params.models:
         run_id, record, _ = tracking.recorded_run(name)
         candidates.append(
-            registry.Candidate(
+            Candidate(
                 model=name,
                 run_id=run_id,
                 weights_sha256=record["weights_sha256"],
@@ -20,9 +28,19 @@ def main() -> None:
                 val_loss=record["metrics"]["best_val_loss"],
             )
         )
-    report = registry.register(params.dataset, candidates, max_tokens=params.tokenize.max_tokens)
+    report = registration.register(
+        params.dataset,
+        candidates,
+        max_tokens=params.tokenize.max_tokens,
+        params=params.gate,
+        seed=params.seed,
+    )
     write_json(REGISTRY_REPORT, report)
-    print(f"registry: {report['decision']}: {report['reason']}")
+    if figures := report.get("evidence", {}).get("figures"):
+        print(gate.report(gate.Decision(report["decision"], report["reason"], figures)))
+    else:
+        print(f"registry: {report['decision']}: {report['reason']}")
+    return report
 
 
 if __name__ == "__main__":

@@ -1,0 +1,257 @@
+"""Making a registered version again from what was recorded of it, and comparing the two.
+
+A scratch clone of this repository at the recorded commit, with the recorded `dvc.lock` and `params.yaml`, runs the
+pipeline up to the evaluation of the version's model, with a cache and a tracking store of its own: nothing is taken
+over from the first time but the code and the raw data set.
+"""
+
+import hashlib
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ruamel.yaml import YAML
+
+from pipeline import registry, tracking
+from pipeline.artifacts import VOCABULARY, evaluation_reports, read_json, train_reports
+from pipeline.errors import PipelineError
+from pipeline.params import PARAMS_FILE, load_params
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+    from mlflow.entities.model_registry import ModelVersion
+
+METRICS = ("accuracy", "loss", "precision", "recall", "f1", "roc_auc", "average_precision")
+TOLERANCE = 0.01
+"""Two trainings that differ in rounding alone end within a point: the accuracy of models that are equally good has a
+standard error of 0.23 points on IMDB's 25,000 test reviews."""
+_COMMIT = "mlflow.source.git.commit"
+_LOCK_FILE = Path("dvc.lock")
+_STAGES = ("download", "split", "validate", "tokenize", "batch")
+# Not compared: saved models, whose bytes differ at every save, and reports, which hold durations.
+_COMPARED_OUTPUTS = ("data/raw", "data/splits", "data/tokens", "data/batches", "models/tokenizer")
+
+
+@dataclass(frozen=True)
+class Made:
+    """What is compared of a version: md5 of data outputs in `dvc.lock`, SHA-256 of vocabulary and weights, metrics on
+    the test split, and the device it was trained on."""
+
+    outputs: Mapping[str, str]
+    vocabulary_sha256: str
+    weights_sha256: str
+    metrics: Mapping[str, float]
+    device: str
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """One thing as recorded and as made again; `verdict` is same, differs, or why it was not held to be the same."""
+
+    what: str
+    recorded: str
+    made_again: str
+    verdict: str
+
+    @property
+    def differs(self) -> bool:
+        return self.verdict == "differs"
+
+
+def reproduce(
+    name: str, alias_or_version: str, *, tolerance: float = TOLERANCE, allow_dirty: bool = False, keep: bool = False
+) -> list[Comparison]:
+    """Makes a version of the registered model `name` again, and compares.
+
+    Args:
+        name, alias_or_version: which one.
+        tolerance: by how much a metric may differ.
+        allow_dirty: go on although the version was made from files that are not in its commit.
+        keep: leave the scratch clone, and say where it is.
+
+    Raises:
+        UsageError: there is no such version.
+        PipelineError: what was recorded does not suffice, the commit is not in this repository, the version was made
+            from a dirty tree, or the pipeline failed.
+    """
+    client = tracking.connect()
+    version = registry.resolve(client, name, alias_or_version)
+    run = tracking.find_run(client, str(version.run_id))
+    if run is None:
+        raise PipelineError(f"version {version.version} belongs to run {version.run_id}, which is not in the store")
+    commit = run.data.tags.get(_COMMIT)
+    if commit is None:
+        raise PipelineError(
+            f"version {version.version} was not made in a git checkout: there is no commit to go back to"
+        )
+    model = version.tags["model"]
+    with tempfile.TemporaryDirectory() as temporary, _clone(commit, keep=keep) as clone:
+        recorded = _recorded(client, version, Path(temporary))
+        for file in (_LOCK_FILE, PARAMS_FILE):
+            shutil.copy(Path(temporary) / "dvc" / file, clone / file)
+        _require_committed(version, run.data.tags.get("git.dirty", "unknown"), clone, allow_dirty)
+        _run_pipeline(clone, model)
+        made = _made(clone, model)
+        deterministic = load_params(clone / PARAMS_FILE).train.deterministic
+    return compare(recorded, made, deterministic=deterministic, tolerance=tolerance)
+
+
+def compare(recorded: Made, made: Made, *, deterministic: bool, tolerance: float) -> list[Comparison]:
+    """Compares two makings: data and vocabulary exactly, metrics within `tolerance`, and the weights exactly where
+    training was deterministic and ran on the same kind of device."""
+    rows = [
+        _exact(path, recorded.outputs.get(path, "-"), made.outputs.get(path, "-"))
+        for path in sorted({*recorded.outputs, *made.outputs})
+    ]
+    rows.append(_exact("vocabulary", recorded.vocabulary_sha256, made.vocabulary_sha256))
+    weights = _exact("weights", recorded.weights_sha256, made.weights_sha256)
+    if weights.differs and not deterministic:
+        weights = Comparison(*_cells(weights), "not compared: deterministic is false")
+    elif weights.differs and recorded.device != made.device:
+        weights = Comparison(*_cells(weights), f"not compared: {recorded.device} then, {made.device} now")
+    rows.append(weights)
+    for metric in METRICS:
+        first, second = recorded.metrics.get(metric), made.metrics.get(metric)
+        if first is None and second is None:
+            continue
+        near = first is not None and second is not None and abs(first - second) <= tolerance
+        verdict = "same" if first == second else f"within {tolerance:g}" if near else "differs"
+        rows.append(Comparison(f"test {metric}", _number(first), _number(second), verdict))
+    return rows
+
+
+def _exact(what: str, recorded: str, made: str) -> Comparison:
+    return Comparison(what, recorded[:12], made[:12], "same" if recorded == made else "differs")
+
+
+def _cells(row: Comparison) -> tuple[str, str, str]:
+    return row.what, row.recorded, row.made_again
+
+
+def _number(value: float | None) -> str:
+    return "-" if value is None else f"{value:.6f}"
+
+
+@contextmanager
+def _clone(commit: str, *, keep: bool) -> Iterator[Path]:
+    """Yields a clone of this repository at `commit`, and removes it, unless something failed or `keep` is set."""
+    root = _git("rev-parse", "--show-toplevel").strip()
+    folder = Path(tempfile.mkdtemp(prefix="reproduce-"))
+    try:
+        _git("clone", "--quiet", "--no-checkout", root, str(folder))
+        try:
+            _git("-C", str(folder), "checkout", "--quiet", "--detach", commit)
+        except PipelineError:
+            raise PipelineError(f"commit {commit} is not in {root}; fetch it first") from None
+        prefix = _git("rev-parse", "--show-prefix").strip()
+        yield folder / prefix
+    except BaseException:
+        if not keep:
+            shutil.rmtree(folder, ignore_errors=True)
+        raise
+    if keep:
+        print(f"the scratch clone is {folder}")
+    else:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _git(*arguments: str) -> str:
+    done = subprocess.run(["git", *arguments], capture_output=True, text=True)
+    if done.returncode:
+        raise PipelineError(f"git {arguments[0]} failed: {' '.join(done.stderr.split())[:300]}")
+    return done.stdout
+
+
+def _recorded(client: "MlflowClient", version: "ModelVersion", folder: Path) -> Made:
+    """Downloads to `folder` what the version's run recorded, and returns what is compared of it."""
+    import mlflow
+    from mlflow.exceptions import MlflowException
+
+    model, run_id = version.tags["model"], str(version.run_id)
+    try:
+        for path in ("dvc", "train", "evaluate"):
+            client.download_artifacts(run_id, path, str(folder))
+        files = Path(mlflow.artifacts.download_artifacts(str(version.source), dst_path=str(folder / "model")))
+        vocabulary = next(files.rglob(VOCABULARY.name))
+    except (MlflowException, OSError, StopIteration) as error:
+        raise PipelineError(f"run {run_id} of {model} did not keep what is needed: {error}") from None
+    for file in (_LOCK_FILE, PARAMS_FILE):
+        if not (folder / "dvc" / file).exists():
+            raise PipelineError(
+                f"run {run_id} of {model} did not keep its {file}; it was not trained through `dvc repro`"
+            )
+    return _read(folder / "dvc" / _LOCK_FILE, vocabulary, folder / "train", folder / "evaluate")
+
+
+def _made(clone: Path, model: str) -> Made:
+    return _read(
+        clone / _LOCK_FILE, clone / VOCABULARY, clone / train_reports(model), clone / evaluation_reports(model)
+    )
+
+
+def _read(lock: Path, vocabulary: Path, train: Path, evaluate: Path) -> Made:
+    record = read_json(train / "run.json")
+    return Made(
+        outputs={path: md5 for path, md5 in _outputs(lock).items() if path.startswith(_COMPARED_OUTPUTS)},
+        vocabulary_sha256=hashlib.sha256(vocabulary.read_bytes()).hexdigest(),
+        weights_sha256=record["weights_sha256"],
+        metrics=read_json(evaluate / "metrics.json"),
+        device=record["tags"].get("device", "unknown"),
+    )
+
+
+def _stages(lock: Path) -> dict[str, Any]:
+    return (YAML(typ="safe", pure=True).load(lock.read_text(encoding="utf-8")) or {}).get("stages", {})
+
+
+def _outputs(lock: Path) -> dict[str, str]:
+    return {
+        out["path"]: out["md5"] for stage in _stages(lock).values() for out in stage.get("outs", []) if "md5" in out
+    }
+
+
+def _require_committed(version: "ModelVersion", dirty: str, clone: Path, allow_dirty: bool) -> None:
+    """Refuses a version made from code that its commit does not hold: the recorded lock knows each module's md5."""
+    if dirty == "false":
+        return
+    stages = _stages(clone / _LOCK_FILE)
+    made_by = [stages[stage] for stage in (*_STAGES, f"train@{version.tags['model']}") if stage in stages]
+    deps = {dep["path"]: dep["md5"] for stage in made_by for dep in stage["deps"] if dep["path"].endswith(".py")}
+    differing = sorted(path for path, md5 in deps.items() if _md5(clone / path) != md5)
+    about = f"version {version.version} was made from a tree with uncommitted changes"
+    if not differing:
+        print(f"warning: {about}; no module that its stages read was among them", file=sys.stderr)
+    elif allow_dirty:
+        print(
+            f"warning: {about}; the commit's {', '.join(differing)} are others than it was made with", file=sys.stderr
+        )
+    else:
+        raise PipelineError(
+            f"{about}, and the commit's {', '.join(differing)} are others than it was made with: what would come out "
+            "is another version; --allow-dirty compares all the same"
+        )
+
+
+def _md5(file: Path) -> str:
+    return hashlib.md5(file.read_bytes(), usedforsecurity=False).hexdigest() if file.exists() else ""
+
+
+def _run_pipeline(clone: Path, model: str) -> None:
+    """Runs `dvc repro` in the clone, with this interpreter and its libraries, the clone's modules and its own store."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("MLFLOW_", "DVC_", "SENTIMENT_"))}
+    binaries = Path(sys.executable).parent
+    environment = kept | {
+        "PATH": f"{binaries}{os.pathsep}{os.environ.get('PATH', '')}",
+        "PYTHONPATH": str(clone),
+    }
+    command = [sys.executable, "-m", "dvc", "repro", f"evaluate@{model}"]
+    print(f"running `dvc repro evaluate@{model}` in {clone}", flush=True)
+    if code := subprocess.run(command, cwd=clone, env=environment).returncode:
+        raise PipelineError(f"`dvc repro evaluate@{model}` failed in the scratch clone with exit code {code}")

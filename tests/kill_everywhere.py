@@ -1,0 +1,220 @@
+"""Kills a command of the registry after each of its side effects in turn, and lets the next run complete it.
+
+`python tests/kill_everywhere.py TEMPLATE ACTION [LABEL]` runs in an empty folder, in which the project that was moved
+to TEMPLATE was made. For n = 1, 2, … it puts the project back, runs the action in a process that kills itself with
+SIGKILL right after its n-th side effect, notes what stands then, runs the action again without harm, and notes what
+stands after it. With LABEL, before the side effect so labelled, only the first n and the last: what comes before is
+slow to do again, and the rest begins where a kill right after LABEL left off. It prints a JSON list, one entry a kill.
+
+A side effect is whatever outlives the process: a committed change of MLflow's database, labelled by its table; a file
+among its artifacts; a line of the ledger; a report. The first of several files, and lines, are also cut short halfway.
+Nothing of the product is replaced: the functions beneath it (the database driver's commit, `shutil.copy2`,
+`os.pwrite`, `os.replace`) are watched.
+"""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import traceback
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+import mlflow
+import pandas  # noqa: F401  (imported once, before the forks)
+from mlflow.exceptions import MlflowException
+from sqlalchemy import event
+from sqlalchemy.engine import Engine
+from sqlalchemy.engine.default import DefaultDialect
+
+from pipeline import promotion, registry, tracking, verification
+from pipeline.artifacts import read_json, train_reports
+from pipeline.errors import PipelineError
+from pipeline.ledger import Ledger
+from pipeline.params import load_params
+from pipeline.stages.register import register
+
+NAME = "imdb-sentiment-sample"
+
+
+def log() -> dict[str, Any]:
+    """Logs the trained model, and returns the ids of the run's models that are whole, with the hash of their files."""
+    record = read_json(train_reports("tiny") / "run.json")
+    candidate = registry.Candidate("tiny", record["run_id"], record["weights_sha256"], 0.5, 0.7)
+    client = tracking.connect()
+    registry.logged_model(client, candidate, max_tokens=32)
+    models = registry.logged_models(client, candidate.run_id)
+    return {model.model_id: [model.status, registry.files_digest(f"models:/{model.model_id}")] for model in models}
+
+
+ACTIONS: dict[str, Callable[[], Any]] = {
+    "log": log,
+    "register": register,
+    "promote": lambda: promotion.promote(NAME, "1", "because"),
+    "rollback": lambda: promotion.rollback(NAME, "because"),
+}
+
+
+class Killer:
+    """Labels the side effects of this process, and ends it after the `last`-th."""
+
+    def __init__(self, last: int | None) -> None:
+        self.last, self.labels, self.table = last, list[str](), ""
+
+    def done(self, label: str) -> None:
+        self.labels.append(label)
+        if len(self.labels) == self.last:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    def watch(self) -> None:
+        @event.listens_for(Engine, "before_cursor_execute")
+        def note(_: Any, __: Any, statement: str, *___: Any) -> None:
+            words = statement.split(maxsplit=3)
+            if words[0].upper() in ("INSERT", "UPDATE", "DELETE"):
+                self.table = words[1 if words[0].upper() == "UPDATE" else 2]
+
+        commit, copy2, pwrite, replace = DefaultDialect.do_commit, shutil.copy2, os.pwrite, os.replace
+
+        def do_commit(dialect: Any, connection: Any) -> None:
+            commit(dialect, connection)
+            if self.table:
+                table, self.table = self.table, ""
+                self.done(table)
+
+        def copy_in_two(source: Any, target: Any, **options: Any) -> Any:
+            if "mlartifacts" not in str(target):
+                return copy2(source, target, **options)
+            if not self.labels or self.labels[-1] != "file":  # of the files of a model, cutting the first says it all
+                file = Path(target) / Path(source).name if Path(target).is_dir() else Path(target)
+                content = Path(source).read_bytes()
+                file.write_bytes(content[: len(content) // 2])
+                self.done("file")
+            copied = copy2(source, target, **options)
+            if Path(source).suffix in (".keras", ".parquet"):
+                self.done("file")
+            return copied
+
+        def write_in_two(file: int, row: bytes, place: int) -> int:
+            if b"{" not in row[:2]:
+                return pwrite(file, row, place)
+            half = pwrite(file, row[: len(row) // 2], place)
+            self.done("half a line")
+            written = half + pwrite(file, row[half:], place + half)
+            self.done("line")
+            return written
+
+        def replace_and_count(source: Any, target: Any) -> None:
+            replace(source, target)
+            if "reports" in str(target):
+                self.done("report")
+
+        DefaultDialect.do_commit = do_commit  # type: ignore[method-assign]
+        shutil.copy2, os.pwrite, os.replace = copy_in_two, write_in_two, replace_and_count  # type: ignore[assignment]
+
+
+def in_child(work: Callable[[], object]) -> tuple[int, Any]:
+    """Runs `work` in a fork; returns the signal or exit code that it ended with, and what it returned, by JSON."""
+    reading, writing = os.pipe()
+    child = os.fork()
+    if child == 0:
+        try:
+            result = work()
+            os.write(writing, json.dumps(result, default=str).encode())
+            os._exit(0)
+        except BaseException:
+            traceback.print_exc()
+            os._exit(1)
+    os.close(writing)
+    with os.fdopen(reading, "rb") as pipe:
+        answer = pipe.read()
+    _, status = os.waitpid(child, 0)
+    return os.waitstatus_to_exitcode(status), json.loads(answer) if answer else None
+
+
+def watched(action: str, last: int | None) -> list[str]:
+    """Runs the action, killed after its `last`-th side effect; returns the labels of all if it ends unharmed."""
+    killer = Killer(last)
+    killer.watch()
+    ACTIONS[action]()
+    return killer.labels
+
+
+def completed(action: str) -> dict[str, Any]:
+    """Returns what stands before and after the next run of the action, that run's error, and what is wrong then."""
+    between, refused, returned = state(), None, None
+    try:
+        returned = ACTIONS[action]()
+    except PipelineError as error:
+        refused = str(error)
+    wrong = verification.verify(NAME, load_params().models)
+    return {
+        "between": between,
+        "refused": refused,
+        "returned": returned,
+        "after": state(),
+        "problems": [problem.what for problem in wrong],
+    }
+
+
+def state() -> dict[str, Any]:
+    """Returns versions, champion and whether it can be served, and the ledger's lines."""
+    client = mlflow.MlflowClient(tracking.tracking_uri())
+    mlflow.set_tracking_uri(tracking.tracking_uri())
+    try:
+        champion = client.get_model_version_by_alias(NAME, "champion")
+        registry.require_servable(champion)
+    except MlflowException:
+        champion = None
+    contents = Ledger(registry.ledger_file(NAME)).read()
+    return {
+        "versions": [str(version.version) for version in registry.versions(client, NAME)],
+        "champion": champion and str(champion.version),
+        "decisions": [[line["decision"], line["from"], line["to"]] for line in contents.lines],
+    }
+
+
+def put_back(template: Path) -> None:
+    for entry in Path().iterdir():
+        shutil.rmtree(entry) if entry.is_dir() else entry.unlink()
+    subprocess.run(["cp", "-a", f"{template}/.", "."], check=True)
+
+
+def side_effects(template: Path, action: str) -> list[str]:
+    """Returns the labels of all side effects of the action."""
+    put_back(template)
+    return in_child(lambda: watched(action, None))[1]
+
+
+def kills(template: Path, action: str, labels: list[str], numbers: Iterable[int]) -> list[dict[str, Any]]:
+    """Kills the action after each of the side effects `numbers`, counted from 1."""
+    results = []
+    for number in numbers:
+        put_back(template)
+        code, _ = in_child(lambda number=number: watched(action, number))
+        outcome = in_child(lambda: completed(action))[1]
+        results.append({"side_effect": labels[number - 1], "killed": code, **outcome})
+    return results
+
+
+def main() -> None:
+    template, action, *label = Path(sys.argv[1]), *sys.argv[2:]
+    out = os.dup(1)
+    os.dup2(2, 1)  # what the action prints is not the result
+    labels, results = side_effects(template, action), []
+    if label:
+        before = labels.index(label[0])
+        results = kills(template, action, labels, [1, before])
+        put_back(template)
+        in_child(lambda: watched(action, before + 1))
+        template = template.with_name(f"{template.name} after {label[0]}")
+        subprocess.run(["cp", "-a", ".", str(template)], check=True)
+        labels = side_effects(template, action)
+    results += kills(template, action, labels, range(1, len(labels) + 1))
+    os.write(out, json.dumps(results).encode())
+
+
+if __name__ == "__main__":
+    main()

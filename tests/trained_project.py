@@ -1,0 +1,135 @@
+"""A project folder whose models are trained: the outputs of `dvc repro` up to `evaluate`, small enough for a test.
+
+`python tests/trained_project.py FOLDER` makes what needs TensorFlow, once; `train` then puts a training's outputs and
+its MLflow run in place in milliseconds, so that the registry's tests spend their time on the registry.
+"""
+
+import json
+import os
+import shutil
+import sys
+from pathlib import Path
+
+import pandas as pd
+from ruamel.yaml import YAML
+
+ROOT = Path(__file__).parent.parent
+sys.path.insert(0, str(ROOT))  # when run as a script
+
+from pipeline import artifacts, tracking  # noqa: E402
+
+MODELS = ("a", "b")
+NAME = "tiny"
+TEST_REVIEWS = 48
+MAX_TOKENS = 32
+TINY = {"cell": "gru", "embedding_dim": 2, "recurrent_units": [2], "dense_units": 2, "dropout": 0.0}
+# New training rows open the gate and nothing shuts it: who wins is the tests' choice.
+OPEN_GATE = {
+    "level": 0.01,
+    "bootstrap_samples": 1000,
+    "non_inferiority_margin": 0.99,
+    "length_slice_margin": 0.99,
+    "label_slice_margin": 0.99,
+    "min_accuracy": {"imdb_reviews": 0.0, "sample": 0.0},
+}
+
+
+def write_params(folder: Path) -> None:
+    """Writes the committed params.yaml, on the sample, with one tiny model and the open gate."""
+    yaml = YAML(typ="safe", pure=True)
+    params = yaml.load((ROOT / "params.yaml").read_text())
+    params["dataset"] = "sample"
+    params["tokenize"] = {"vocabulary_size": 600, "max_tokens": MAX_TOKENS}
+    params["models"] = {NAME: params["models"]["single"] | TINY}
+    params["gate"] |= OPEN_GATE
+    with (folder / "params.yaml").open("w") as file:
+        yaml.dump(params, file)
+
+
+def make(folder: Path) -> None:
+    """Writes params, vocabulary, splits, two models of different weights and their predictions to `folder`."""
+    import keras
+    import numpy as np
+
+    from pipeline import evaluation, model
+    from pipeline.params import load_params
+    from pipeline.reviews import SAMPLE
+    from pipeline.subwords import SubwordTokenizer
+    from pipeline.vocabulary import build_vocabulary
+
+    reviews = pd.read_parquet(SAMPLE)
+    test, known = reviews.head(TEST_REVIEWS), reviews.iloc[TEST_REVIEWS : TEST_REVIEWS + 60]
+    write_params(folder)
+    params = load_params(folder / "params.yaml")
+    for split, table in {"test": test, "train": known.head(40), "validation": known.tail(20)}.items():
+        artifacts.write_table(folder / artifacts.SPLIT_TABLES / f"{split}.parquet", table)
+    tokenizer = SubwordTokenizer(build_vocabulary(known["text"], params.tokenize.vocabulary_size))
+    (folder / artifacts.TOKENIZER).mkdir(parents=True)
+    tokenizer.save(folder / artifacts.VOCABULARY)
+    token_ids = tokenizer.encode_batch(test["text"], MAX_TOKENS)
+    padded = keras.utils.pad_sequences(token_ids, dtype="int32", padding="post")
+    for seed, which in enumerate(MODELS, start=1):
+        keras.utils.set_random_seed(seed)
+        network = model.build_model(params.model(NAME), tokenizer.vocabulary_size)
+        model.save_model(folder / f"trained/{which}.keras", network, params.model(NAME))
+        logit = model.logits(network, [padded])[0]
+        predictions = test[["id", "label"]].assign(
+            logit=logit, probability=evaluation.probability(logit), length=np.array([len(ids) for ids in token_ids])
+        )
+        artifacts.write_table(folder / f"trained/{which}.parquet", predictions)
+        (folder / f"trained/{which}.sha256").write_text(model.weights_sha256(network))
+
+
+def train(which: str, *, new_reviews: int = 0) -> str:
+    """Puts the outputs of a training that ended in model `which` into the working folder, and its run into the store.
+
+    Args:
+        which: one of MODELS.
+        new_reviews: training reviews more than before.
+
+    Returns:
+        The run's id.
+    """
+    source = Path("trained")
+    if new_reviews:
+        file = artifacts.SPLIT_TABLES / "train.parquet"
+        rows = pd.read_parquet(file)
+        count = len(rows)
+        more = [
+            {"id": f"new/{count + i}", "text": f"New review {count + i}.", "label": i % 2} for i in range(new_reviews)
+        ]
+        artifacts.write_table(file, pd.concat([rows, pd.DataFrame(more)], ignore_index=True))
+    for out in (artifacts.model_file(NAME), artifacts.predictions_file(NAME)):
+        out.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(source / f"{which}{out.suffix}", out)
+    tags = {"model": NAME, "dataset": "sample", "seed": "42", "device": "CPU"}
+    os.environ["MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING"] = "false"
+    with tracking.training_run(NAME, None, tags, {"cell": "gru"}) as run_id:
+        reports = artifacts.train_reports(NAME)
+        reports.mkdir(parents=True, exist_ok=True)
+        metrics = {"best_epoch": 1, "best_val_accuracy": 0.5, "best_val_loss": 0.7, "epochs": 1}
+        record = {
+            "run_id": run_id,
+            "model": NAME,
+            "dataset": "sample",
+            "weights_sha256": (source / f"{which}.sha256").read_text(),
+            "metrics": metrics,
+            "params": {"cell": "gru"},
+            "tags": tags,
+        }
+        (reports / "run.json").write_text(json.dumps(record))
+        history = {
+            "epoch": [1],
+            "loss": [0.7],
+            "accuracy": [0.5],
+            "val_loss": [0.7],
+            "val_accuracy": [0.5],
+            "seconds": [1.0],
+        }
+        pd.DataFrame(history).to_csv(reports / "history.csv", index=False)
+        tracking.log_artifacts(run_id, reports, "train")
+    return run_id
+
+
+if __name__ == "__main__":
+    make(Path(sys.argv[1]))
