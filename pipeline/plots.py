@@ -121,17 +121,16 @@ def confusion(path: Path, table: "pd.DataFrame") -> None:
         axes.spines[:].set_visible(False)
 
 
-def learning_curves(path: Path, history: "pd.DataFrame") -> None:
-    """Draws accuracy and loss of both splits by epoch, with a line at the epoch of least validation loss.
+def learning_curves(path: Path, history: "pd.DataFrame", *, kept_epoch: int) -> None:
+    """Draws accuracy and loss of both splits by epoch, with a line at the epoch whose weights were kept.
 
     Args:
         path: the PNG.
         history: columns epoch, accuracy, loss, val_accuracy, val_loss; one row an epoch.
     """
-    best = history["epoch"].to_numpy()[history["val_loss"].to_numpy().argmin()]
     with _figure(path, 1, 2, 4.2) as panels:
         for axes, metric in zip(panels, ("accuracy", "loss"), strict=True):
-            axes.axvline(best, color=GREY, linestyle="--", linewidth=1.2, label="least validation loss")
+            axes.axvline(kept_epoch, color=GREY, linestyle="--", linewidth=1.2, label="weights kept")
             axes.plot(history["epoch"], history[metric], "o-", markersize=4, color=BLUE, label="training")
             axes.plot(history["epoch"], history[f"val_{metric}"], "o-", markersize=4, color=ORANGE, label="validation")
             axes.set(title=metric.capitalize(), xlabel="epoch")

@@ -45,8 +45,8 @@ FIGURES: dict[str, Callable[[Path], None]] = {
     ),
     "calibration": lambda path: plots.calibration(path, evaluation.calibration(LABEL, LOGIT, bins=15), ece=0.02),
     "confusion": lambda path: plots.confusion(path, evaluation.confusion(LABEL, LOGIT)),
-    "learning_curves": lambda path: plots.learning_curves(path, HISTORY),
-    "learning_curves of one epoch": lambda path: plots.learning_curves(path, HISTORY[:1]),
+    "learning_curves": lambda path: plots.learning_curves(path, HISTORY, kept_epoch=2),
+    "learning_curves of one epoch": lambda path: plots.learning_curves(path, HISTORY[:1], kept_epoch=1),
     "batching": lambda path: plots.batching(
         path,
         lengths=np.arange(1, 129),

@@ -46,7 +46,7 @@ def main() -> None:
     predictions = predict(score, batches, test)
     study = study_padding(score, batches, tokenizer, params)
     write_table(predictions_file(name), predictions)
-    write_reports(name, predictions, study, history, params)
+    write_reports(name, predictions, study, history, record["metrics"]["best_epoch"], params)
     tracking.log_inputs(run_id, params.dataset, {"test": BATCHES / "test"})
     tracking.log_evaluation(run_id, record)
     if not study["masking_holds"]:
@@ -96,7 +96,7 @@ def study_padding(
 
 
 def write_reports(
-    name: str, predictions: pd.DataFrame, study: dict[str, Any], history: pd.DataFrame, params: Params
+    name: str, predictions: pd.DataFrame, study: dict[str, Any], history: pd.DataFrame, kept_epoch: int, params: Params
 ) -> None:
     """Writes the metrics, the curves as CSV for DVC and as PNG, and the padding study."""
     label, logit, length = (predictions[column].to_numpy() for column in ("label", "logit", "length"))
@@ -125,7 +125,7 @@ def write_reports(
         plots.calibration(folder / "calibration.png", tables["calibration"], ece=metrics["ece"])
         plots.confusion(folder / "confusion.png", tables["confusion"])
         plots.padding_study(folder / "padding_study.png", study)
-        plots.learning_curves(folder / "learning_curves.png", history)
+        plots.learning_curves(folder / "learning_curves.png", history, kept_epoch=kept_epoch)
 
 
 if __name__ == "__main__":
