@@ -253,9 +253,11 @@ def _required(reason: str) -> str:
 
 def _provenance() -> dict[str, Any]:
     """Returns the git commit and the SHA-256 of dvc.lock that a decision was taken from, None where there is none."""
-    try:
-        commit = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=True).stdout.strip()
-    except (OSError, subprocess.CalledProcessError):
-        commit = None
     lock = hashlib.sha256(_LOCK_FILE.read_bytes()).hexdigest() if _LOCK_FILE.exists() else None
-    return {"git_commit": commit, "dvc_lock_sha256": lock}
+    git = ["git", "rev-parse", "--show-toplevel", "HEAD"]
+    try:
+        toplevel, commit = subprocess.run(git, capture_output=True, text=True, check=True).stdout.splitlines()
+    except (OSError, subprocess.CalledProcessError):
+        return {"git_commit": None, "dvc_lock_sha256": lock}
+    own = Path(toplevel).resolve() == Path.cwd().resolve()  # not a copy inside another checkout, as the demo is
+    return {"git_commit": commit if own else None, "dvc_lock_sha256": lock}
