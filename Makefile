@@ -32,7 +32,7 @@ repro: $(READY) ## Run the pipeline on the data set that params.yaml names
 	$(BIN)/dvc repro
 
 RESOLVE = uv pip compile pyproject.toml --extra dev --universal --python-version 3.11 --generate-hashes --no-annotate \
-  --no-emit-index-url --no-emit-find-links --no-emit-index-annotation --allow-unsafe --no-header --quiet
+  --allow-unsafe --no-header --quiet
 
 lock: ## Resolve both lock files anew from pyproject.toml (needs uv)
 	$(RESOLVE) --output-file requirements.lock
