@@ -49,13 +49,17 @@ def serve(uri: str | None, host: str, port: int) -> None:
 
     app = scoring_server.init(model)
     app.add_middleware(FrontDoor)
-    server = uvicorn.Server(uvicorn.Config(app, log_level="warning"))
     address = f"[{host}]" if ":" in host else host
+
+    class Announced(uvicorn.Server):
+        async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+            """Starts, and says so only now: from here on requests are answered and signals end it in good order."""
+            await super().startup(sockets)
+            port = listening.getsockname()[1]
+            print(f"serving {uri or champion_uri()} at http://{address}:{port}/invocations", flush=True)
+
     with contextlib.suppress(KeyboardInterrupt):  # Ctrl-C is how it is meant to end
-        print(
-            f"serving {uri or champion_uri()} at http://{address}:{listening.getsockname()[1]}/invocations", flush=True
-        )
-        server.run(sockets=[listening])
+        Announced(uvicorn.Config(app, log_level="warning")).run(sockets=[listening])
 
 
 def _listen(host: str, port: int) -> socket.socket:

@@ -10,6 +10,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -52,16 +53,21 @@ class Server:
         return [row["logit"] for row in answer["predictions"]]
 
 
-def start(registered: Registered, *options: str) -> "subprocess.Popen[str]":
+@contextmanager
+def start(registered: Registered, *options: str) -> "Iterator[subprocess.Popen[str]]":
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("MLFLOW_", "DVC_"))}
-    return subprocess.Popen(
+    with subprocess.Popen(
         [sys.executable, "-m", "pipeline.cli", "serve", *options],
         cwd=registered.folder,
         env=kept | {"PYTHONPATH": str(ROOT)},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-    )
+    ) as process:
+        try:
+            yield process
+        finally:
+            process.kill()  # one that does not end must fail its test, not hang it
 
 
 @pytest.fixture(scope="module")
