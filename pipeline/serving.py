@@ -74,7 +74,7 @@ class RawTextSentiment(PythonModel):
         has_gpu = bool(tf.config.list_physical_devices("GPU"))
         self._batch_tokens = GPU_BATCH_TOKENS if has_gpu else CPU_BATCH_TOKENS
         if not has_gpu:  # on a GPU Keras's own layer runs through cuDNN
-            model = _fused(model, _load_module(folder / "fused_lstm.py"))
+            model = _load_module(folder / "fused_lstm.py").fuse(model)
         # Traced once, for any number of rows and any width.
         self._logits = tf.function(
             lambda token_ids: tf.squeeze(model(token_ids, training=False), -1),
@@ -122,16 +122,6 @@ class RawTextSentiment(PythonModel):
         for row, ids in zip(padded, token_ids, strict=True):
             row[: len(ids)] = ids
         return self._logits(padded).numpy()
-
-
-def _fused(model: Any, code: ModuleType) -> Any:
-    import keras
-
-    # Keras finds a custom layer by its registered name. Two versions register the same one: the scope, which is this
-    # thread's own, says whose is meant.
-    name = keras.saving.get_registered_name(code.FusedLSTM)
-    with keras.saving.custom_object_scope({name: code.FusedLSTM}):
-        return code.fuse(model)
 
 
 def _load_module(path: Path) -> ModuleType:
