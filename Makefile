@@ -5,7 +5,7 @@ BIN := $(abspath $(VENV))/bin
 export PATH := $(BIN):$(PATH)
 READY := $(VENV)/.ready
 
-.PHONY: demo test lint repro lock clean
+.PHONY: demo test lint repro bench sweep lock clean
 .DEFAULT_GOAL := help
 
 help: ## List what can be made
@@ -21,7 +21,7 @@ demo: $(READY) ## Run the whole pipeline on the embedded sample, in .demo/
 	$(BIN)/python scripts/demo.py
 
 test: $(READY) lint ## Lint, check types and run all tests
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses auto --dist loadfile
 
 lint: $(READY)
 	$(BIN)/ruff check .
@@ -30,6 +30,14 @@ lint: $(READY)
 
 repro: $(READY) ## Run the pipeline on the data set that params.yaml names
 	$(BIN)/dvc repro
+
+bench: $(READY) ## Measure speed beside the classic loop and TFDS, in half an hour (QUICK=1: in 5 minutes)
+	$(BIN)/python -m benchmarks $(if $(QUICK),--quick)
+
+SEEDS ?= 3
+
+sweep: $(READY) ## Train both models for SEEDS seeds: how much accuracy moves by itself
+	$(BIN)/python scripts/sweep.py --seeds $(SEEDS)
 
 RESOLVE = uv pip compile pyproject.toml --extra dev --universal --python-version 3.11 --generate-hashes --no-annotate \
   --allow-unsafe --no-header --quiet

@@ -23,6 +23,12 @@ SPLIT_TABLES = Path("data/splits")
 TOKENS = Path("data/tokens")
 BATCHES = Path("data/batches")
 PREDICTIONS = Path("data/predictions")
+LABELLED = Path("data/labelled")
+LABELLED_REVIEWS = LABELLED / "reviews"
+LABELLED_POINTER = LABELLED / "reviews.dvc"
+INCOMING = Path("data/incoming")
+ACCEPTED = Path("data/accepted")
+QUARANTINE = Path("data/quarantine")
 TOKENIZER = Path("models/tokenizer")
 VOCABULARY = TOKENIZER / "vocabulary.txt"
 CHECKPOINTS = Path("checkpoints")
@@ -34,7 +40,12 @@ TOKENIZER_REPORT = REPORTS / "tokenizer.json"
 BATCHING_REPORT = REPORTS / "batching.json"
 BATCHING_PICTURE = REPORTS / "batching.png"
 BASELINE_REPORT = REPORTS / "baseline.json"
+COMPARISON_REPORT = REPORTS / "comparison.json"
+RECURRENCE_REPORT = REPORTS / "recurrence.json"
 REGISTRY_REPORT = REPORTS / "registry.json"
+RETRAIN_RECORDS = REPORTS / "retrain"
+MODEL_CARD = REPORTS / "model_card.md"
+REPORT_PAGE = REPORTS / "index.html"
 
 _DISK_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EACCES, errno.EROFS}
 
@@ -51,6 +62,10 @@ def train_reports(model: str) -> Path:
 
 def evaluation_reports(model: str) -> Path:
     return REPORTS / "evaluate" / model
+
+
+def model_card_file(model: str) -> Path:
+    return REPORTS / "model_cards" / f"{model}.md"
 
 
 def predictions_file(model: str) -> Path:
@@ -104,11 +119,25 @@ def _remove(path: Path) -> None:
         path.unlink(missing_ok=True)
 
 
-def write_json(path: Path, content: Any) -> None:
-    """Writes `content` as indented JSON; raises ValueError for NaN and infinities, which JSON does not have."""
-    text = json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+def read_text(path: Path) -> str:
+    """Reads UTF-8 text; raises DataError naming `path` if it is missing or something else."""
+    try:
+        return path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise _missing(path) from None
+    except ValueError as error:
+        raise DataError(f"{path} is not the text that belongs there ({error}); {_REMEDY}") from None
+
+
+def write_text(path: Path, text: str) -> None:
+    """Writes `text` as UTF-8."""
     with written_whole(path) as aside:
         aside.write_text(text, encoding="utf-8")
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Writes `content` as indented JSON; raises ValueError for NaN and infinities, which JSON does not have."""
+    write_text(path, json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
 
 
 def read_json(path: Path, keys: Sequence[str] = ()) -> dict[str, Any]:

@@ -8,7 +8,8 @@ from typing import Annotated
 import typer
 
 from pipeline import registry_cli
-from pipeline.errors import UsageError, run_command
+from pipeline.errors import run_command
+from pipeline.registry_cli import REJECTED, table
 
 app = typer.Typer(
     help="Sentiment of IMDB reviews: look at results, compare runs, score.", no_args_is_help=True, add_completion=False
@@ -28,15 +29,22 @@ def ui(
     port: Annotated[int, typer.Option(help="Port on this machine.")] = 5000,
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
 ) -> None:
-    """Open the MLflow UI on the project's tracking store."""
+    """Serve the MLflow UI on the project's tracking store, and print where its view of the trainings is."""
     from pipeline.params import load_params
-    from pipeline.tracking import tracking_uri
 
     load_params()  # outside the project's root this would make a new, empty store
-    uri = tracking_uri()
-    if uri.startswith("http"):
-        raise UsageError(f"the tracking store is a server already: open {uri}")
-    arguments = ["ui", "--backend-store-uri", uri, "--host", host, "--port", str(port)]
+    from pipeline import tracking, views
+
+    client = tracking.connect()
+    views.save(client)
+    uri = tracking.tracking_uri()
+    served = uri.startswith("http")  # by somebody else
+    for name, address in views.addresses(uri if served else f"http://{host}:{port}", tracking.experiment_id(client)):
+        print(f"{name:8}{address}", flush=True)
+    if served:
+        return
+    os.environ.setdefault("MLFLOW_SERVER_ENABLE_JOB_EXECUTION", "false")  # eight processes for language models' traces
+    arguments = ["ui", "--backend-store-uri", uri, "--host", host, "--port", str(port), "--workers", "1"]
     os.execv(sys.executable, [sys.executable, "-m", "mlflow", *arguments])
 
 
@@ -89,6 +97,37 @@ def serve(
     from pipeline import server
 
     server.serve(model, host, port)
+
+
+@app.command()
+def retrain(
+    force: Annotated[bool, typer.Option("--force", help="Train although no trigger fires.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", "--explain", help="Show the decision and its figures; change nothing.")
+    ] = False,
+    history: Annotated[bool, typer.Option("--history", help="List the runs there were, and stop.")] = False,
+    commit: Annotated[
+        bool, typer.Option("--commit", help="Commit dvc.lock, the data set's pointer and reports to git.")
+    ] = False,
+    max_minutes: Annotated[
+        float | None, typer.Option(help="End after so long.", min=0, show_default="retrain.max_minutes of params.yaml")
+    ] = None,
+) -> None:
+    """Take in new reviews, train if there is a reason to, and let the gate decide: what a scheduler calls.
+
+    Ends with 0 (promoted, or nothing to do), 1 (failed), 2 (wrong usage), 3 (data rejected), 4 (challenger rejected) or
+    75 (another retraining is under way).
+    """
+    if history:
+        from pipeline import records
+
+        print(table(records.history(records.read_all())))
+        return
+    from pipeline import retrain as job
+
+    options = job.Options(force=force, dry_run=dry_run, commit=commit, max_minutes=max_minutes)
+    if job.retrain(options) == job.REJECTED:
+        raise typer.Exit(REJECTED)
 
 
 app.add_typer(registry_cli.app, name="registry")

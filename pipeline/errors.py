@@ -23,12 +23,22 @@ class DataError(PipelineError):
     exit_code = 3
 
 
+class BusyError(PipelineError):
+    """Another process is at it; 75 is EX_TEMPFAIL of sysexits.h: try again later."""
+
+    exit_code = 75
+
+
 def run_command(command: Callable[[], None], *, debug: bool = False) -> None:
     """Runs `command` and exits with 0, or prints one sentence and exits with the error's code.
 
     `--debug` on the command line, `SENTIMENT_DEBUG` or `debug` keeps the traceback.
     Errors that are nobody's mistake but our own are not caught: their traceback is the message.
+    A process that works for a job ends with it.
     """
+    from pipeline.locks import follow_the_job
+
+    follow_the_job()
     if "--debug" in sys.argv:
         sys.argv.remove("--debug")
         debug = True

@@ -193,6 +193,16 @@ def paired_accuracy(
     }
 
 
+def curves(label: np.ndarray, logit: np.ndarray, *, bins: int) -> "dict[str, pd.DataFrame]":
+    """Returns the tables `roc`, `precision_recall`, `calibration` and `confusion` of the functions of these names."""
+    return {
+        "roc": roc(label, logit),
+        "precision_recall": precision_recall(label, logit),
+        "calibration": calibration(label, logit, bins=bins),
+        "confusion": confusion(label, logit),
+    }
+
+
 def confusion(label: np.ndarray, logit: np.ndarray) -> "pd.DataFrame":
     """Returns the four counts: columns actual, predicted (each negative or positive) and reviews."""
     import pandas as pd

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from pipeline import tracking
 from pipeline.artifacts import read_json, read_table, write_json, write_table
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 
 PREDICTION_COLUMNS = ("id", "label", "logit", "probability", "length")
 TRAINING_ROWS = "training_rows"
+TEXT_PROFILE = "text_profile"
 TRIAL_REVIEWS = 32
 TRIAL_TOLERANCE = 0.01
 """Probability by which a registered model may differ from its evaluation: GPUs round otherwise than CPUs do."""
@@ -47,21 +49,23 @@ def reviews_digest(reviews: "pd.DataFrame") -> str:
 
 
 def training_rows(train: "pd.DataFrame", validation: "pd.DataFrame") -> "pd.DataFrame":
-    """Returns what a training knew: split (train or validation) and row, the first 64 bits of the SHA-256 of label and
-    text, so that a row is the same whatever its id and wherever it stands."""
+    """Returns what a training knew: split (train or validation) and row, as `row_hashes` has it, in order."""
     import pandas as pd
 
-    def rows(table: "pd.DataFrame") -> np.ndarray:
-        return np.array(
-            [
-                int.from_bytes(hashlib.sha256(f"{label}\t{text}".encode("utf-8", "surrogatepass")).digest()[:8], "big")
-                for label, text in zip(table["label"], table["text"], strict=True)
-            ],
-            np.uint64,
-        )
-
-    splits = {"train": np.sort(rows(train)), "validation": np.sort(rows(validation))}
+    splits = {"train": np.sort(row_hashes(train)), "validation": np.sort(row_hashes(validation))}
     return pd.concat([pd.DataFrame({"split": split, "row": found}) for split, found in splits.items()])
+
+
+def row_hashes(reviews: "pd.DataFrame") -> NDArray[np.uint64]:
+    """Returns uint64[rows], of each review (text, label) the first 64 bits of the SHA-256 of label and text, so that a
+    row is the same whatever its id and wherever it stands."""
+    return np.array(
+        [
+            int.from_bytes(hashlib.sha256(f"{label}\t{text}".encode("utf-8", "surrogatepass")).digest()[:8], "big")
+            for label, text in zip(reviews["label"], reviews["text"], strict=True)
+        ],
+        np.uint64,
+    )
 
 
 def rows_digest(rows: "pd.DataFrame") -> str:

@@ -5,31 +5,22 @@ an edited, removed, inserted or reordered line shows in the file itself. A file 
 the head (number and hash of the last line) is kept in a second place, a tag of the registered model.
 """
 
-import errno
-import fcntl
-import getpass
 import hashlib
 import json
 import os
-import platform
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from pipeline.errors import PipelineError
+from pipeline.locks import author, exclusive
 
 Line = dict[str, Any]
 GENESIS = "0" * 64
 """What stands for the previous hash in the first line."""
-
-
-class BusyError(PipelineError):
-    """Another process holds the ledger's lock; 75 is EX_TEMPFAIL of sysexits.h: try again later."""
-
-    exit_code = 75
 
 
 @dataclass
@@ -48,34 +39,9 @@ class Ledger:
     def __init__(self, path: Path) -> None:
         self.path = path
 
-    @contextmanager
-    def locked(self) -> Iterator[None]:
-        """Holds the ledger for this process; the lock goes with the process, however that ends.
-
-        Raises:
-            BusyError: another process holds it.
-        """
-        try:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            lock = os.open(self.path.with_name(f"{self.path.name}.lock"), os.O_RDWR | os.O_CREAT, 0o666)
-        except OSError as error:
-            raise PipelineError(f"the ledger's folder {self.path.parent} cannot be written: {error.strerror}") from None
-        try:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError as error:
-                if error.errno not in (errno.EAGAIN, errno.EACCES):
-                    raise
-                holder = os.pread(lock, 200, 0).decode(errors="replace").strip() or "unknown"
-                raise BusyError(
-                    f"another command is changing the registry ({holder}; ledger {self.path}); nothing was changed, "
-                    "try again when it is done"
-                ) from None
-            os.ftruncate(lock, 0)
-            os.pwrite(lock, f"process {os.getpid()} of {author()}".encode(), 0)
-            yield
-        finally:
-            os.close(lock)
+    def locked(self) -> AbstractContextManager[None]:
+        """Holds the ledger for this process; raises BusyError if another process holds it."""
+        return exclusive(self.path.with_name(f"{self.path.name}.lock"), "a change of the registry")
 
     def read(self) -> Contents:
         """Reads and checks the whole file; one that is not there is an empty ledger."""
@@ -161,15 +127,6 @@ class Ledger:
 def head(lines: list[Line]) -> str:
     """Returns number and hash of the last line, "" where there is none: what the registry's tag holds."""
     return f"{len(lines)}:{lines[-1]['hash']}" if lines else ""
-
-
-def author() -> str:
-    """Returns who acts: user@host."""
-    try:
-        user = getpass.getuser()
-    except (KeyError, OSError):  # a container's user without a name
-        user = str(os.getuid())
-    return f"{user}@{platform.node()}"
 
 
 def _parsed(row: bytes) -> Line | None:

@@ -22,7 +22,8 @@ if TYPE_CHECKING:
 def prepare_device(*, seed: int, deterministic: bool) -> str:
     """Seeds Python, NumPy and TensorFlow, turns memory growth on, and returns the device that will be used.
 
-    Call it before TensorFlow touches a device. On a GPU Keras runs LSTM layers through cuDNN by itself.
+    Call it before TensorFlow touches a device. On a GPU Keras runs LSTM layers through cuDNN by itself. On a CPU each
+    kernel runs on one core, and both directions of a layer side by side, unless TF_NUM_INTRAOP_THREADS says otherwise.
 
     Returns:
         "GPU: <name>" where TensorFlow sees one, else "CPU".
@@ -40,6 +41,9 @@ def prepare_device(*, seed: int, deterministic: bool) -> str:
     if deterministic:
         tf.config.experimental.enable_op_determinism()
     if not gpus:
+        # One step of an LSTM of 64 units is too small a product to be divided: on 2 cores the cores spent more than
+        # half of their time waiting for each other (`make bench`, `threads`).
+        os.environ.setdefault("TF_NUM_INTRAOP_THREADS", "1")
         return "CPU"
     return f"GPU: {tf.config.experimental.get_device_details(gpus[0]).get('device_name', gpus[0].name)}"
 

@@ -131,6 +131,63 @@ class GateParams(_Section):
         return floors[dataset]
 
 
+class IntakeParams(_Section):
+    """What a file of new labelled reviews must meet to be taken in.
+
+    `settle_seconds`: a file changed less than so long ago is left for the next time. In a file of at least
+    `shares_from_rows` reviews the share of positive ones lies within `min_positive` and `max_positive`, and at most
+    `max_contradictory` of them say the opposite of a label that their text has already, there or in what is known.
+    """
+
+    settle_seconds: float = Field(ge=0)
+    shares_from_rows: PositiveInt
+    min_positive: float = Field(ge=0, lt=0.5)
+    max_positive: float = Field(gt=0.5, le=1)
+    max_contradictory: float = Field(ge=0, le=1)
+
+
+class DriftParams(_Section):
+    """From which figures on new reviews count as drifted from what the champion was trained on.
+
+    Measured from `min_rows` new reviews on. `token_distance`: Jensen-Shannon distance of the token distributions, in
+    [0, 1]. `length_psi` and `prediction_psi`: population stability index of the lengths and of the champion's
+    probabilities. `byte_share`: how much larger the share of tokens that are single bytes, the vocabulary's way of
+    spelling what it does not have, may be.
+    """
+
+    min_rows: PositiveInt
+    token_distance: float = Field(gt=0, le=1)
+    length_psi: float = Field(gt=0)
+    prediction_psi: float = Field(gt=0)
+    byte_share: float = Field(gt=0, le=1)
+
+
+class RetentionParams(_Section):
+    """What the end of a retraining leaves: `records` of its runs; runs and versions of the last `days`, versions that
+    were ever promoted for good; DVC's cache of the last `commits`."""
+
+    records: PositiveInt
+    days: PositiveInt
+    commits: PositiveInt
+
+
+class RetrainParams(_Section):
+    """When the scheduled job trains, and what it may use; pipeline/retrain.py holds the job.
+
+    It trains once `min_new_rows` reviews are new to champion and challenger, or `max_champion_days` have passed since
+    the champion was made and anything changed, or new reviews drifted. It starts with `min_free_gb` of disk (10^9
+    bytes) at least, and ends after `max_minutes`.
+    """
+
+    min_new_rows: PositiveInt
+    max_champion_days: PositiveInt
+    max_minutes: PositiveInt
+    min_free_gb: float = Field(ge=0)
+    intake: IntakeParams
+    drift: DriftParams
+    retention: RetentionParams
+
+
 class Params(_Section):
     """The whole of `params.yaml`."""
 
@@ -144,6 +201,7 @@ class Params(_Section):
     models: Annotated[dict[ModelName, ModelParams], Field(min_length=1)]
     evaluate: EvaluateParams
     gate: GateParams
+    retrain: RetrainParams
 
     def model(self, name: str) -> ModelParams:
         """Returns the params of model `name`; raises UsageError with the names there are."""

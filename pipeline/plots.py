@@ -44,7 +44,7 @@ _STYLE = {
 
 
 @contextmanager
-def _figure(path: Path, rows: int, columns: int, height: float, **subplots: Any) -> Iterator[Any]:
+def figure(path: Path, rows: int, columns: int, height: float, **subplots: Any) -> Iterator[Any]:
     """Yields the axes of a new figure, as `Figure.subplots` returns them; the figure becomes `path` at the end."""
     import matplotlib
     from matplotlib.figure import Figure
@@ -64,7 +64,7 @@ def _unit_axes(axes: "Axes", title: str, x: str, y: str) -> None:
 
 def roc(path: Path, curve: "pd.DataFrame", *, area: float) -> None:
     """Draws `evaluation.roc`'s curve; `area` is the ROC AUC."""
-    with _figure(path, 1, 1, 6.4) as axes:
+    with figure(path, 1, 1, 6.4) as axes:
         axes.plot([0, 1], [0, 1], color=GREY, linestyle="--", linewidth=1.2, label="chance: 0.5")
         axes.plot(curve["false_positive_rate"], curve["true_positive_rate"], color=BLUE, label=f"model: {area:.4f}")
         _unit_axes(axes, "ROC curve", "false positive rate", "true positive rate")
@@ -73,7 +73,7 @@ def roc(path: Path, curve: "pd.DataFrame", *, area: float) -> None:
 
 def precision_recall(path: Path, curve: "pd.DataFrame", *, average_precision: float, positive_share: float) -> None:
     """Draws `evaluation.precision_recall`'s curve; `positive_share` of the reviews is what chance would reach."""
-    with _figure(path, 1, 1, 6.4) as axes:
+    with figure(path, 1, 1, 6.4) as axes:
         chance = f"chance: {positive_share:.2g}"
         axes.axhline(positive_share, color=GREY, linestyle="--", linewidth=1.2, label=chance)
         axes.plot(curve["recall"], curve["precision"], color=BLUE, label=f"model: {average_precision:.4f}")
@@ -83,7 +83,7 @@ def precision_recall(path: Path, curve: "pd.DataFrame", *, average_precision: fl
 
 def calibration(path: Path, curve: "pd.DataFrame", *, ece: float) -> None:
     """Draws `evaluation.calibration`'s reliability diagram, and under it how many reviews each bin holds."""
-    with _figure(path, 2, 1, 7.6, sharex=True, gridspec_kw={"height_ratios": [3.2, 1]}) as (above, below):
+    with figure(path, 2, 1, 7.6, sharex=True, gridspec_kw={"height_ratios": [3.2, 1]}) as (above, below):
         above.plot([0, 1], [0, 1], color=GREY, linestyle="--", linewidth=1.2, label="perfectly calibrated")
         above.plot(curve["predicted"], curve["observed"], "o-", color=BLUE, markersize=5, label=f"model: ECE {ece:.4f}")
         above.set(title="Calibration", ylabel="share that is positive", xlim=(-0.01, 1.01), ylim=(-0.01, 1.01))
@@ -99,7 +99,7 @@ def confusion(path: Path, table: "pd.DataFrame") -> None:
     cells = table.pivot(index="actual", columns="predicted", values="reviews")
     counts = cells.to_numpy(np.int64)
     share = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
-    with _figure(path, 1, 1, 6.0) as axes:
+    with figure(path, 1, 1, 6.0) as axes:
         axes.imshow(share, cmap="Blues", vmin=0, vmax=1.15)
         for row, column in np.ndindex(counts.shape):
             fraction = share[row, column]
@@ -128,7 +128,7 @@ def learning_curves(path: Path, history: "pd.DataFrame", *, kept_epoch: int) -> 
         path: the PNG.
         history: columns epoch, accuracy, loss, val_accuracy, val_loss; one row an epoch.
     """
-    with _figure(path, 1, 2, 4.2) as panels:
+    with figure(path, 1, 2, 4.2) as panels:
         for axes, metric in zip(panels, ("accuracy", "loss"), strict=True):
             axes.axvline(kept_epoch, color=GREY, linestyle="--", linewidth=1.2, label="weights kept")
             axes.plot(history["epoch"], history[metric], "o-", markersize=4, color=BLUE, label="training")
@@ -157,7 +157,7 @@ def batching(
     fill = batch_real_tokens / (batch_widths * batch_rows)
     overall = batch_real_tokens.sum() / (batch_widths * batch_rows).sum()
     order = np.argsort(batch_widths, kind="stable")
-    with _figure(path, 3, 1, 9.0) as (reviews, widths, fills):
+    with figure(path, 3, 1, 9.0) as (reviews, widths, fills):
         reviews.hist(lengths, bins=64, color=BLUE, edgecolor="white", linewidth=0.4)
         median = float(np.median(lengths))
         reviews.axvline(median, color=ORANGE, linewidth=1.5)
@@ -180,7 +180,7 @@ def padding_study(path: Path, study: dict[str, Any]) -> None:
     """Draws `padding.padding_study`'s result: both sentences' probability, and the largest change of any review."""
     names = {"unpadded": "none"} | {name: f"to {width:,}" for name, width in study["widths"].items()}
     modes = (("masked", BLUE), ("unmasked", ORANGE))
-    with _figure(path, 1, 2, 4.8) as (sentences, changes):
+    with figure(path, 1, 2, 4.8) as (sentences, changes):
         for mode, colour in modes:
             for sentence, marker in zip(study[mode]["unpadded"]["sentences"], "^v", strict=True):
                 values = [study[mode][name]["sentences"][sentence] for name in names]

@@ -7,7 +7,6 @@ decision is taken once or not at all, and a reader of `champion` sees the versio
 
 import hashlib
 import json
-import subprocess
 import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -15,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pipeline import tracking
+from pipeline import provenance, tracking
 from pipeline.errors import PipelineError, UsageError
 from pipeline.ledger import Ledger, Line, head
 from pipeline.registry import (
@@ -34,7 +33,6 @@ if TYPE_CHECKING:
 REGISTRY_ID = "ledger.registry"
 HEAD = "ledger.head"
 ROLLED_BACK = "rolled back"
-_LOCK_FILE = Path("dvc.lock")
 _DESCRIPTION = "Sentiment of a movie review from its raw text."
 
 
@@ -253,11 +251,8 @@ def _required(reason: str) -> str:
 
 def _provenance() -> dict[str, Any]:
     """Returns the git commit and the SHA-256 of dvc.lock that a decision was taken from, None where there is none."""
-    lock = hashlib.sha256(_LOCK_FILE.read_bytes()).hexdigest() if _LOCK_FILE.exists() else None
-    git = ["git", "rev-parse", "--show-toplevel", "HEAD"]
-    try:
-        toplevel, commit = subprocess.run(git, capture_output=True, text=True, check=True).stdout.splitlines()
-    except (OSError, subprocess.CalledProcessError):
-        return {"git_commit": None, "dvc_lock_sha256": lock}
-    own = Path(toplevel).resolve() == Path.cwd().resolve()  # not a copy inside another checkout, as the demo is
-    return {"git_commit": commit if own else None, "dvc_lock_sha256": lock}
+    lock = provenance.LOCK_FILE
+    return {
+        "git_commit": provenance.git_commit(),
+        "dvc_lock_sha256": hashlib.sha256(lock.read_bytes()).hexdigest() if lock.exists() else None,
+    }

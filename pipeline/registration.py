@@ -1,13 +1,13 @@
 """From trained candidates to versions, and from the best of them, through the gate, to the champion."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from pipeline import evidence, gate
-from pipeline.artifacts import SPLIT_TABLES, predictions_file, read_table
+from pipeline import comparison, drift, evidence, gate, lineage
+from pipeline.artifacts import SPLIT_TABLES, TOKENS, predictions_file, read_table
 from pipeline.errors import DataError, PipelineError
 from pipeline.ledger import Line
 from pipeline.params import GateParams
@@ -22,6 +22,7 @@ from pipeline.registry import (
     registered_name,
     versions,
 )
+from pipeline.vocabulary import load_tokenizer
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -34,7 +35,13 @@ _ON_THE_LINE = ("challenger_weights_sha256", "champion", "test_sha256", "train_s
 
 
 def register(
-    dataset: str, candidates: Sequence[Candidate], *, max_tokens: int, params: GateParams, seed: int
+    dataset: str,
+    candidates: Sequence[Candidate],
+    *,
+    cards: Mapping[str, str],
+    max_tokens: int,
+    params: GateParams,
+    seed: int,
 ) -> dict[str, Any]:
     """Registers each candidate once as a raw-text model, and lets the best on validation challenge the champion.
 
@@ -44,6 +51,7 @@ def register(
     Args:
         dataset: names the registered model and the gate's floor.
         candidates: trained models, of which `dvc repro` left model, reports and predictions.
+        cards: model card, Markdown, by model: the description of its version.
         max_tokens: ids kept of a review.
         params, seed: the gate's, and its bootstrap's.
 
@@ -65,18 +73,27 @@ def register(
     rows = evidence.training_rows(
         *(read_table(SPLIT_TABLES / f"{split}.parquet", ("text", "label")) for split in ("train", "validation"))
     )
+    token_ids = read_table(TOKENS / "train.parquet", ("token_ids",))["token_ids"]
+    known = {
+        evidence.TRAINING_ROWS: rows,
+        evidence.TEXT_PROFILE: drift.profile(token_ids, load_tokenizer().vocabulary_size),
+    }
     with opened(registered_name(dataset), create=True) as registry:
         predictions = {candidate.model: _predictions(candidate.model, test) for candidate in candidates}
         made = {
-            candidate.model: _registered(registry, candidate, max_tokens, test, rows, predictions[candidate.model])
+            candidate.model: _registered(
+                registry, candidate, cards[candidate.model], max_tokens, test, known, predictions[candidate.model]
+            )
             for candidate in candidates
         }
-        best = max(candidates, key=lambda candidate: (candidate.val_accuracy, -candidate.val_loss))
-        challenger = made[best.model]
+        best = comparison.best_on_validation(
+            {candidate.model: (candidate.val_accuracy, candidate.val_loss) for candidate in candidates}
+        )
+        challenger = made[best]
         if alias_version(registry.client, registry.name, CHALLENGER) != str(challenger.version):
             registry.client.set_registered_model_alias(registry.name, CHALLENGER, str(challenger.version))
         registry.require_alias()
-        contest = _Contest(registry, challenger, predictions[best.model], dataset, test, rows, params, seed)
+        contest = _Contest(registry, challenger, predictions[best], dataset, test, rows, params, seed)
         line = contest.decision()
         return {
             "registered_model": registry.name,
@@ -90,6 +107,15 @@ def register(
             },
             "ledger": {name: line[name] for name in ("seq", "when", "hash")},
             "evidence": line["evidence"],
+            **lineage.trace(
+                registry.client,
+                contest.versions,
+                registry.lines,
+                line,
+                str(challenger.version),
+                predictions[best],
+                test,
+            ),
         }
 
 
@@ -105,16 +131,20 @@ def _predictions(model: str, test: "pd.DataFrame") -> "pd.DataFrame":
 def _registered(
     registry: Registry,
     candidate: Candidate,
+    card: str,
     max_tokens: int,
     test: "pd.DataFrame",
-    rows: "pd.DataFrame",
+    known: "Mapping[str, pd.DataFrame]",
     predictions: "pd.DataFrame",
 ) -> "ModelVersion":
-    """Returns the candidate's version, with everything in its run that a later gate needs."""
+    """Returns the candidate's version, with everything in its run that a later gate or look for drift needs."""
     client, run_id = registry.client, candidate.run_id
-    evidence.keep(client, run_id, evidence.TRAINING_ROWS, rows)
+    for name, table in known.items():
+        evidence.keep(client, run_id, name, table)
     evidence.keep(client, run_id, evidence.predictions_name(evidence.reviews_digest(test)), predictions)
-    return ensure_version(client, registry.name, candidate, max_tokens=max_tokens, test=test, predictions=predictions)
+    return ensure_version(
+        client, registry.name, candidate, card=card, max_tokens=max_tokens, test=test, predictions=predictions
+    )
 
 
 @dataclass(frozen=True)
@@ -233,7 +263,7 @@ class _Contest:
 
 
 def _right(predictions: "pd.DataFrame") -> int:
-    return int(((predictions["logit"] > 0) == predictions["label"]).sum())
+    return int(comparison.right(predictions).sum())
 
 
 def _looked(line: Line, test_sha256: str) -> bool:

@@ -60,9 +60,7 @@ def ledger_file(name: str) -> Path:
     """
     if folder := os.environ.get("SENTIMENT_LEDGER_DIR"):
         return Path(folder).resolve() / f"{name}.jsonl"
-    uri = tracking.tracking_uri()
-    store = Path(uri.removeprefix("sqlite:///")).parent if uri.startswith("sqlite:///") else tracking.store_root()
-    return store.resolve() / "registry" / f"{name}.jsonl"
+    return tracking.store_folder() / "registry" / f"{name}.jsonl"
 
 
 def alias_version(client: "MlflowClient", name: str, alias: str) -> str | None:
@@ -105,11 +103,12 @@ def ensure_version(
     name: str,
     candidate: Candidate,
     *,
+    card: str,
     max_tokens: int,
     test: "pd.DataFrame",
     predictions: "pd.DataFrame",
 ) -> "ModelVersion":
-    """Returns the one version of the candidate's run and weights, making it if there is none.
+    """Returns the one version of the candidate's run and weights, making it if there is none; `card` describes it.
 
     What an interrupted command left is completed: a model logged in full is taken, one logged in part is replaced.
     The version comes last, in one transaction with its tags, when the model has scored test reviews as `predictions`
@@ -120,6 +119,8 @@ def ensure_version(
     """
     for version in client.search_model_versions(f"name = '{name}' and run_id = '{candidate.run_id}'"):
         if version.tags.get(WEIGHTS) == candidate.weights_sha256:
+            if version.description != card:  # it was measured anew
+                client.update_model_version(name, str(version.version), card)
             return version
     model_id, model_uri = logged_model(client, candidate, max_tokens)
     latency_ms = evidence.trial(model_uri, test, predictions)
@@ -134,7 +135,7 @@ def ensure_version(
             FILES: files_digest(model_uri),
             LATENCY: f"{latency_ms:.2f}",
         },
-        description=f"{candidate.model}: validation accuracy {candidate.val_accuracy:.4f}",
+        description=card,
     )
 
 

@@ -49,7 +49,7 @@ def list_versions(name: Name = None) -> None:
                 last,
             )
         )
-    print(_table(rows))
+    print(table(rows))
 
 
 @app.command()
@@ -74,7 +74,7 @@ def show(version: Version, name: Name = None) -> None:
     }
     metrics = sorted(_metrics(client, found).items())
     facts |= {metric: f"{value:.4f}" for metric, value in metrics if metric.startswith(("best_", "test/"))}
-    print(_table(list(facts.items()), header=False))
+    print(table(list(facts.items()), header=False))
     about = [line for line in _ledger_lines(chosen) if number in (line["from"], line["to"])]
     print(f"\n{_history(about)}")
 
@@ -151,7 +151,7 @@ def reproduce(
     _, chosen = _connected(name)
     rows = again.reproduce(chosen, version, tolerance=tolerance, allow_dirty=allow_dirty, keep=keep)
     cells = [(row.what, row.recorded, row.made_again, row.verdict) for row in rows]
-    print(_table([("what", "recorded", "made again", "verdict"), *cells]))
+    print(table([("what", "recorded", "made again", "verdict"), *cells]))
     if differing := [row.what for row in rows if row.differs]:
         raise PipelineError(f"version {version} was not reproduced: {', '.join(differing)} differ")
     print("reproduced")
@@ -211,10 +211,10 @@ def _history(lines: "Sequence[Line]") -> str:
         commit = (line["git_commit"] or "-")[:8]
         moved = (line["from"] or "-", line["to"] or "-")
         rows.append((str(line["seq"]), line["when"], line["who"], line["decision"], *moved, commit, line["reason"]))
-    return _table(rows)
+    return table(rows)
 
 
-def _table(rows: Sequence[Sequence[Any]], *, header: bool = True) -> str:
+def table(rows: Sequence[Sequence[Any]], *, header: bool = True) -> str:
     widths = [max(len(str(row[column])) for row in rows) for column in range(len(rows[0]))]
     lines = [list(row) for row in rows]
     if header:

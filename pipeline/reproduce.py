@@ -20,9 +20,10 @@ from typing import TYPE_CHECKING, Any
 from ruamel.yaml import YAML
 
 from pipeline import registry, tracking
-from pipeline.artifacts import VOCABULARY, evaluation_reports, read_json, train_reports
+from pipeline.artifacts import LABELLED_POINTER, VOCABULARY, evaluation_reports, read_json, train_reports
 from pipeline.errors import PipelineError
 from pipeline.params import PARAMS_FILE, load_params
+from pipeline.provenance import COMMIT, DIRTY, LOCK_FILE, git
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -32,8 +33,6 @@ METRICS = ("accuracy", "loss", "precision", "recall", "f1", "roc_auc", "average_
 TOLERANCE = 0.01
 """Two trainings that differ in rounding alone end within a point: the accuracy of models that are equally good has a
 standard error of 0.23 points on IMDB's 25,000 test reviews."""
-_COMMIT = "mlflow.source.git.commit"
-_LOCK_FILE = Path("dvc.lock")
 _STAGES = ("download", "split", "validate", "tokenize", "batch")
 # Not compared: saved models, whose bytes differ at every save, and reports, which hold durations.
 _COMPARED_OUTPUTS = ("data/raw", "data/splits", "data/tokens", "data/batches", "models/tokenizer")
@@ -86,7 +85,7 @@ def reproduce(
     run = tracking.find_run(client, str(version.run_id))
     if run is None:
         raise PipelineError(f"version {version.version} belongs to run {version.run_id}, which is not in the store")
-    commit = run.data.tags.get(_COMMIT)
+    commit = run.data.tags.get(COMMIT)
     if commit is None:
         raise PipelineError(
             f"version {version.version} was not made in a git checkout: there is no commit to go back to"
@@ -94,9 +93,10 @@ def reproduce(
     model = version.tags["model"]
     with tempfile.TemporaryDirectory() as temporary, _clone(commit, keep=keep) as clone:
         recorded = _recorded(client, version, Path(temporary))
-        for file in (_LOCK_FILE, PARAMS_FILE):
+        for file in (LOCK_FILE, PARAMS_FILE):
             shutil.copy(Path(temporary) / "dvc" / file, clone / file)
-        _require_committed(version, run.data.tags.get("git.dirty", "unknown"), clone, allow_dirty)
+        bring_labelled(Path(temporary) / "dvc" / LABELLED_POINTER.name, clone)
+        _require_committed(version, run.data.tags.get(DIRTY, "unknown"), clone, allow_dirty)
         _run_pipeline(clone, model)
         made = _made(clone, model)
         deterministic = load_params(clone / PARAMS_FILE).train.deterministic
@@ -142,15 +142,15 @@ def _number(value: float | None) -> str:
 @contextmanager
 def _clone(commit: str, *, keep: bool) -> Iterator[Path]:
     """Yields a clone of this repository at `commit`, and removes it, unless something failed or `keep` is set."""
-    root = _git("rev-parse", "--show-toplevel").strip()
+    root = git("rev-parse", "--show-toplevel").strip()
     folder = Path(tempfile.mkdtemp(prefix="reproduce-"))
     try:
-        _git("clone", "--quiet", "--no-checkout", root, str(folder))
+        git("clone", "--quiet", "--no-checkout", root, str(folder))
         try:
-            _git("-C", str(folder), "checkout", "--quiet", "--detach", commit)
+            git("-C", str(folder), "checkout", "--quiet", "--detach", commit)
         except PipelineError:
             raise PipelineError(f"commit {commit} is not in {root}; fetch it first") from None
-        prefix = _git("rev-parse", "--show-prefix").strip()
+        prefix = git("rev-parse", "--show-prefix").strip()
         yield folder / prefix
     except BaseException:
         if not keep:
@@ -160,13 +160,6 @@ def _clone(commit: str, *, keep: bool) -> Iterator[Path]:
         print(f"the scratch clone is {folder}")
     else:
         shutil.rmtree(folder, ignore_errors=True)
-
-
-def _git(*arguments: str) -> str:
-    done = subprocess.run(["git", *arguments], capture_output=True, text=True)
-    if done.returncode:
-        raise PipelineError(f"git {arguments[0]} failed: {' '.join(done.stderr.split())[:300]}")
-    return done.stdout
 
 
 def _recorded(client: "MlflowClient", version: "ModelVersion", folder: Path) -> Made:
@@ -182,18 +175,16 @@ def _recorded(client: "MlflowClient", version: "ModelVersion", folder: Path) -> 
         vocabulary = next(files.rglob(VOCABULARY.name))
     except (MlflowException, OSError, StopIteration) as error:
         raise PipelineError(f"run {run_id} of {model} did not keep what is needed: {error}") from None
-    for file in (_LOCK_FILE, PARAMS_FILE):
+    for file in (LOCK_FILE, PARAMS_FILE):
         if not (folder / "dvc" / file).exists():
             raise PipelineError(
                 f"run {run_id} of {model} did not keep its {file}; it was not trained through `dvc repro`"
             )
-    return _read(folder / "dvc" / _LOCK_FILE, vocabulary, folder / "train", folder / "evaluate")
+    return _read(folder / "dvc" / LOCK_FILE, vocabulary, folder / "train", folder / "evaluate")
 
 
 def _made(clone: Path, model: str) -> Made:
-    return _read(
-        clone / _LOCK_FILE, clone / VOCABULARY, clone / train_reports(model), clone / evaluation_reports(model)
-    )
+    return _read(clone / LOCK_FILE, clone / VOCABULARY, clone / train_reports(model), clone / evaluation_reports(model))
 
 
 def _read(lock: Path, vocabulary: Path, train: Path, evaluate: Path) -> Made:
@@ -221,7 +212,7 @@ def _require_committed(version: "ModelVersion", dirty: str, clone: Path, allow_d
     """Refuses a version made from code that its commit does not hold: the recorded lock knows each module's md5."""
     if dirty == "false":
         return
-    stages = _stages(clone / _LOCK_FILE)
+    stages = _stages(clone / LOCK_FILE)
     made_by = [stages[stage] for stage in (*_STAGES, f"train@{version.tags['model']}") if stage in stages]
     deps = {dep["path"]: dep["md5"] for stage in made_by for dep in stage["deps"] if dep["path"].endswith(".py")}
     differing = sorted(path for path, md5 in deps.items() if _md5(clone / path) != md5)
@@ -241,6 +232,31 @@ def _require_committed(version: "ModelVersion", dirty: str, clone: Path, allow_d
 
 def _md5(file: Path) -> str:
     return hashlib.md5(file.read_bytes(), usedforsecurity=False).hexdigest() if file.exists() else ""
+
+
+def bring_labelled(pointer: Path, clone: Path) -> None:
+    """Puts the new labelled reviews that the version was trained on into the clone: those that `pointer`, as the run
+    kept it, speaks of, from this checkout's cache; none where there is no pointer."""
+    if not pointer.exists():
+        (clone / LABELLED_POINTER).unlink(missing_ok=True)
+        return
+    shutil.copy(pointer, clone / LABELLED_POINTER)
+    cache = Path(_dvc("cache", "dir").strip()).resolve()
+    _dvc("remote", "add", "--local", "checkout", str(cache), folder=clone)
+    try:
+        _dvc("pull", "--remote", "checkout", str(LABELLED_POINTER), folder=clone)
+    except PipelineError as error:
+        raise PipelineError(
+            f"the new labelled reviews that the version was trained on are not in {cache} ({error}); "
+            f"`dvc pull {LABELLED_POINTER}` at their commit first"
+        ) from None
+
+
+def _dvc(*arguments: str, folder: Path | None = None) -> str:
+    done = subprocess.run([sys.executable, "-m", "dvc", *arguments], cwd=folder, capture_output=True, text=True)
+    if done.returncode:
+        raise PipelineError(f"dvc {arguments[0]} failed: {' '.join(done.stderr.split())[:300]}")
+    return done.stdout
 
 
 def _run_pipeline(clone: Path, model: str) -> None:

@@ -81,11 +81,10 @@ def load(uri: str | None) -> "PyFuncModel":
 
 
 def _require_store(uri: str) -> None:
-    # Opening a store that is not there would make an empty one.
-    file = Path(tracking.tracking_uri().removeprefix("sqlite:///"))
-    if tracking.tracking_uri().startswith("sqlite:///") and not file.exists():
+    if not tracking.store_exists():
         raise PipelineError(
-            f"{uri} cannot be loaded: there is no registry at {file}; run `dvc repro`, or set MLFLOW_TRACKING_URI"
+            f"{uri} cannot be loaded: there is no registry at {tracking.tracking_uri().removeprefix('sqlite:///')}; "
+            "run `dvc repro`, or set MLFLOW_TRACKING_URI"
         )
 
 

@@ -1,14 +1,16 @@
 """The short table of results, made from the reports alone."""
 
 import sys
+import textwrap
 from pathlib import Path
 from typing import Any
 
+from pipeline import results
 from pipeline.artifacts import (
     BASELINE_REPORT,
     DATA_DOCS,
     REGISTRY_REPORT,
-    REPORTS,
+    REPORT_PAGE,
     evaluation_reports,
     read_json,
     train_reports,
@@ -16,6 +18,7 @@ from pipeline.artifacts import (
 from pipeline.params import load_params
 
 HEADER = ("model", "test accuracy", "95% interval", "parameters", "training")
+_MARKDOWN_WIDTH = 119
 
 
 def rows() -> list[tuple[str, ...]]:
@@ -47,9 +50,11 @@ def table() -> str:
 
 
 def markdown() -> str:
-    """Returns the results as a Markdown table, as README shows them."""
+    """Returns the results as a Markdown table, and under it whether the models differ, as README shows them."""
     lines = [HEADER, ("---",) * len(HEADER), *rows()]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+    found = results.read(list(load_params().models))
+    verdict = results.paired_sentence(found.comparison["pairs"][0], found.comparison["reviews"])
+    return "\n".join([*(f"| {' | '.join(line)} |" for line in lines), "", textwrap.fill(verdict, _MARKDOWN_WIDTH)])
 
 
 def _accuracy(metrics: dict[str, Any]) -> tuple[str, str]:
@@ -66,7 +71,7 @@ def _where_next() -> list[str]:
     return [
         f"data set    {load_params().dataset}",
         f"registry    {registered}",
-        f"reports     {here / REPORTS}",
+        f"report      {here / REPORT_PAGE}",
         f"data docs   {here / DATA_DOCS / 'index.html'}",
         f"MLflow UI   cd {here} && {Path(sys.executable).with_name('sentiment')} ui",
     ]

@@ -5,6 +5,7 @@ import hashlib
 import json
 import math
 import shutil
+import statistics
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -168,13 +169,16 @@ def _averaged_weights(model: "keras.Model") -> Iterator[None]:
 
 
 def summarize(progress: Progress) -> dict[str, float]:
-    """Returns the scalars that a table of runs shows: epochs, the best one and its metrics, seconds in all."""
+    """Returns the scalars that a table of runs shows: epochs, the best one and its metrics, seconds in all and of an
+    epoch, the median."""
+    seconds = [epoch["seconds"] for epoch in progress.history]
     return {
         "epochs": progress.epoch,
         "best_epoch": progress.best_epoch,
         "best_val_accuracy": progress.best["val_accuracy"],
         "best_val_loss": progress.best["val_loss"],
-        "training_seconds": round(sum(epoch["seconds"] for epoch in progress.history), 1),
+        "training_seconds": round(sum(seconds), 1),
+        "seconds_per_epoch": round(statistics.median(seconds), 1),
     }
 
 
@@ -240,6 +244,10 @@ def _dataset(
 
     signature = (tf.TensorSpec((None, None), tf.int32), tf.TensorSpec((None, 1), tf.float32))
     dataset = tf.data.Dataset.from_generator(generate, output_signature=signature)
+    # There is nothing to tune, and the end of an epoch would wait for the tuner, whose sleep doubles up to a minute.
+    options = tf.data.Options()
+    options.autotune.enabled = False
+    dataset = dataset.with_options(options)
     return dataset.apply(tf.data.experimental.assert_cardinality(len(batches))).prefetch(2)
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlparse
 
-from pipeline import tracking
+from pipeline import provenance, tracking
 from pipeline.artifacts import model_file, read_json, train_reports
 from pipeline.errors import PipelineError
 from pipeline.ledger import Contents, Ledger, head
@@ -23,7 +23,6 @@ _RESTORE_LEDGER = (
     f"remove the tags {HEAD} and {REGISTRY_ID} of the registered model, and enter the champion anew: "
     "`sentiment registry promote VERSION --reason …`"
 )
-_BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 _RESTORE_ARTIFACTS = "put its files back from a backup of mlartifacts/"
 
 
@@ -77,28 +76,21 @@ def _running() -> list[str]:
 def _dead_runs(client: "MlflowClient", running: list[str]) -> Iterator[Problem]:
     for run_id in running:
         run = client.get_run(run_id)
-        host = run.data.tags.get("process.host")
         if run.info.status != "RUNNING":
             yield Problem(
                 f"run {_named(run)} was RUNNING though its process is gone",
                 "nothing more: this command marked it KILLED; `dvc repro` goes on with its training",
             )
-        elif host is not None and _is_of_another_boot(host):
+        elif provenance.is_of_earlier_boot(run.data.tags):
             yield Problem(
                 f"run {_named(run)} is RUNNING for a process of an earlier boot of {platform.node()}",
                 f"`mlflow runs delete --run-id {run_id}`, unless another machine of that name is at work on it",
             )
-        elif host is None:
+        elif provenance.HOST not in run.data.tags:
             yield Problem(
                 f"run {_named(run)} is RUNNING and says of no process that it holds it",
                 f"if nothing is at work on it: `mlflow runs delete --run-id {run_id}`",
             )
-
-
-def _is_of_another_boot(host: str) -> bool:
-    """Whether `host`, a machine's name and the id of its boot, is this machine before it was started again."""
-    name, _, boot = host.partition(" ")
-    return bool(boot) and name == platform.node() and _BOOT_ID.exists() and boot != _BOOT_ID.read_text().strip()
 
 
 def _registry_problems(client: "MlflowClient", name: str, ledger: Ledger) -> Iterator[Problem]:
@@ -174,8 +166,8 @@ def _run_problems(client: "MlflowClient") -> Iterator[Problem]:
     experiment = client.get_experiment(tracking.experiment_id(client))
     runs = _all_runs(client, experiment.experiment_id, ViewType.ALL)
     for run in runs:
-        active = run.info.lifecycle_stage == "active"
-        if active and run.info.status == "FINISHED" and not client.list_artifacts(run.info.run_id, "train"):
+        training = run.info.lifecycle_stage == "active" and run.data.tags.get(tracking.KIND) == tracking.TRAINING
+        if training and run.info.status == "FINISHED" and not client.list_artifacts(run.info.run_id, "train"):
             yield Problem(
                 f"run {_named(run)} has lost its outputs: it has no artifacts",
                 f"{_RESTORE_ARTIFACTS}, or give it up: `mlflow runs delete --run-id {run.info.run_id}`",

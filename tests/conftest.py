@@ -35,11 +35,17 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     a store of its own."""
     shutil.copy(ROOT / "params.yaml", tmp_path)
     edit_params(tmp_path, dataset="sample")
-    monkeypatch.chdir(tmp_path)
-    for name in ("MLFLOW_TRACKING_URI", "DVC_ROOT", "DVC_STAGE", "DVC_EXP_NAME"):
-        monkeypatch.delenv(name, raising=False)
+    track_in(tmp_path, monkeypatch)
     yield tmp_path
     shutil.rmtree(tmp_path, ignore_errors=True)
+
+
+def track_in(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Makes `folder` the working folder with the tracking store of its own, until `monkeypatch` is undone."""
+    monkeypatch.chdir(folder)
+    for name in ("MLFLOW_TRACKING_URI", "DVC_ROOT", "DVC_STAGE", "DVC_EXP_NAME"):
+        monkeypatch.setenv(name, "")  # a variable that was not there is restored only if it was set here:
+        monkeypatch.delenv(name)  # MLflow sets the first one itself, for whatever the process starts later
 
 
 @pytest.fixture

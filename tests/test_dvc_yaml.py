@@ -9,6 +9,8 @@ from ruamel.yaml import YAML
 ROOT = Path(__file__).parent.parent
 STAGES = YAML(typ="safe").load((ROOT / "dvc.yaml").read_text())["stages"]
 BESIDE_THE_IMPORTS = {
+    "card": {"pipeline/templates/model_card.md"},
+    "report": {"pipeline/templates/report.css", "pipeline/templates/report.html"},
     "download": {"pipeline/sample"},
     # The registered model carries these as files.
     "register": {"pipeline/serving.py", "pipeline/subwords.py", "pipeline/fused_lstm.py"},
@@ -66,18 +68,37 @@ def test_every_stage_module_is_a_stage() -> None:
 
 HOUSE = [
     ("cli", "registry_cli", "summary"),
-    ("server", "scoring"),
+    ("retrain",),
+    ("server", "scoring", "retention", "records", "orchestration"),
     ("stages",),
-    ("registration", "verification", "reproduce"),
+    ("report", "model_card"),
+    ("figures", "rendering"),
+    ("results",),
+    ("registration", "lineage", "verification", "reproduce", "triggers"),
     ("promotion",),
     ("registry",),
     ("serving", "evidence"),
+    ("restoration", "views"),
     ("tracking", "ledger"),
-    ("evaluation", "gate", "padding", "plots", "baseline", "training"),
+    ("story",),
+    ("evaluation", "gate", "padding", "plots", "baseline", "training", "intake", "drift", "comparison", "recurrence"),
     ("model",),
-    ("batching", "splits", "subwords", "expectations", "reviews", "fused_lstm", "vocabulary", "rows"),
-    ("params", "artifacts"),
-    ("errors",),
+    (
+        "batching",
+        "splits",
+        "subwords",
+        "expectations",
+        "reviews",
+        "fused_lstm",
+        "vocabulary",
+        "rows",
+        "labelled",
+        "limits",
+        "lstm_steps",
+    ),
+    ("validation",),
+    ("params", "artifacts", "provenance"),
+    ("errors", "locks", "notify"),
 ]
 
 

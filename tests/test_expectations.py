@@ -22,7 +22,8 @@ from pipeline.artifacts import (
     write_table,
 )
 from pipeline.errors import DataError
-from pipeline.expectations import TABLE_FILES, Outcome, Report, expected_rows, validate
+from pipeline.expectations import TABLE_FILES, expected_rows, validate
+from pipeline.validation import Outcome, Report
 
 ROOT = Path(__file__).parent.parent
 Tables = dict[str, pd.DataFrame]

@@ -12,8 +12,8 @@ from conftest import ROOT
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from pipeline.errors import PipelineError
-from pipeline.ledger import BusyError, Ledger, head
+from pipeline.errors import BusyError, PipelineError
+from pipeline.ledger import Ledger, head
 
 LINES = 4
 
@@ -30,7 +30,8 @@ def ledger(tmp_path: Path) -> Ledger:
 
 def in_process(ledger: Ledger, code: str) -> subprocess.Popen[str]:
     """Begins a process that has `ledger` and runs `code`."""
-    preamble = "import os, sys; from pathlib import Path; from pipeline.ledger import *\n"
+    preamble = "import os, sys; from pathlib import Path\n"
+    preamble += "from pipeline.errors import BusyError; from pipeline.ledger import Ledger\n"
     preamble += f"ledger = Ledger(Path({str(ledger.path)!r}))\n"
     return subprocess.Popen(
         [sys.executable, "-c", preamble + code],
@@ -179,7 +180,7 @@ def test_a_full_disk_adds_nothing(ledger: Ledger) -> None:
 def test_a_second_process_is_told_and_a_killed_one_gives_the_lock_back(ledger: Ledger) -> None:
     holder = in_process(ledger, "with ledger.locked(): print('held', flush=True); sys.stdin.read()")
     assert holder.stdout is not None and holder.stdout.readline() == "held\n"
-    with pytest.raises(BusyError, match=f"process {holder.pid} of .*nothing was changed") as told, ledger.locked():
+    with pytest.raises(BusyError, match=f"process {holder.pid} of .*nothing was done") as told, ledger.locked():
         pass
     assert told.value.exit_code == 75
     os.kill(holder.pid, signal.SIGKILL)

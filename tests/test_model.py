@@ -1,5 +1,7 @@
 """The models are DESIGN.md's, padding changes nothing, and the fused kernel is Keras's LSTM."""
 
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -87,6 +89,30 @@ def test_the_fused_kernel_has_the_values_and_gradients_of_keras() -> None:
     assert loss == pytest.approx(expected_loss, abs=1e-6)
     for gradient, wanted in zip(gradients, expected, strict=True):
         np.testing.assert_allclose(gradient, wanted, atol=1e-6)
+
+
+BUSIEST_THREAD = """
+import psutil
+from pipeline.model import prepare_device
+device = prepare_device(seed=1, deterministic=True)
+import tensorflow as tf
+matrix = tf.random.normal((1500, 1500))
+before = {thread.id: thread.user_time for thread in psutil.Process().threads()}
+for _ in range(20):
+    matrix = tf.matmul(matrix, matrix) / 1500
+matrix.numpy()
+spent = [thread.user_time - before.get(thread.id, 0) for thread in psutil.Process().threads()]
+print(device, max(spent) / sum(spent), sep=",")
+"""
+
+
+def test_on_a_cpu_a_kernel_is_not_divided_among_threads(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("TF_NUM_INTRAOP_THREADS", raising=False)
+    done = subprocess.run([sys.executable, "-c", BUSIEST_THREAD], capture_output=True, text=True, check=True)
+    device, share = done.stdout.split(",")
+    if device != "CPU":
+        pytest.skip(f"this machine has a {device}")
+    assert float(share) > 0.9
 
 
 def test_a_saved_model_is_plain_keras_with_the_same_weights(tmp_path: Path) -> None:

@@ -109,7 +109,7 @@ def test_a_changed_param_concerns_only_the_stages_that_read_it(
     copy: Path, key: str, value: object, stages: set
 ) -> None:
     edit_params(copy, **{key: value})
-    assert would_run(copy) - {"register"} == stages
+    assert would_run(copy) - {"compare", "card", "register", "report"} == stages
 
 
 def test_an_edited_module_concerns_only_the_stages_that_use_it(copy: Path) -> None:
@@ -132,6 +132,22 @@ def test_the_reports_hold_what_the_stages_found(finished: Path) -> None:
     assert metrics["accuracy"] == ((predictions["probability"] > 0.5) == predictions["label"]).mean()
     assert study["masking_holds"]
     assert (reports / "data_docs/index.html").exists()
+    for name in ("single", "stacked"):
+        assert json.loads((reports / f"evaluate/{name}/gates.json").read_text())["largest_difference"] < 1e-5
+
+
+def test_the_page_and_the_card_show_this_run(finished: Path) -> None:
+    reports = finished / "reports"
+    html, card = (reports / "index.html").read_text(), (reports / "model_card.md").read_text()
+    registry = json.loads((reports / "registry.json").read_text())
+    best = json.loads((reports / "comparison.json").read_text())["best"]
+    assert card.startswith(f"# Model card: {best}")
+    for name in ("single", "stacked"):
+        assert f"{metrics(finished, name)['accuracy']:.4f}" in html
+        assert f"{metrics(finished, name)['accuracy']:.4f}" in card
+        assert record(finished, name)["weights_sha256"] in html
+    assert f"Version {registry['champion']} ({best})" in html and registry["reason"] in html
+    assert str(finished) not in html
 
 
 RUNS = """
@@ -170,7 +186,10 @@ try:
     model.predict(pd.DataFrame({"text": ["fine", "  "]}))
 except Exception as error:
     refused = str(error)
-print(json.dumps({"probability": scores["probability"].tolist(), "label": scores["label"].tolist(), "refused": refused,
+client = mlflow.MlflowClient()
+card = client.get_model_version_by_alias("imdb-sentiment-sample", "champion").description
+print(json.dumps({"card": card, "probability": scores["probability"].tolist(), "label": scores["label"].tolist(),
+    "refused": refused,
     "columns": list(scores.columns)}))
 """
 
@@ -183,6 +202,7 @@ def test_the_champion_scores_raw_text_as_the_evaluation_did(finished: Path) -> N
     scored = in_folder(finished, SCORE)
     expected = pd.read_parquet(finished / f"data/predictions/{best}.parquet").head(50)
     assert scored["columns"] == ["label", "probability", "logit"]
+    assert scored["card"] == (finished / "reports/model_card.md").read_text()
     assert scored["probability"] == pytest.approx(expected["probability"].tolist(), abs=1e-5)
     assert scored["label"] == ["positive" if p > 0.5 else "negative" for p in expected["probability"]]
     assert "row 1" in scored["refused"] and "blank" in scored["refused"]
@@ -314,3 +334,28 @@ def test_reviews_that_cannot_be_had_are_told_soon_with_the_remedies(copy: Path, 
     assert done.returncode == 1 and "Traceback" not in done.stderr
     for remedy in ("TFDS_DATA_DIR=", "cp aclImdb_v1.tar.gz", "dataset: sample"):
         assert remedy in done.stderr
+
+
+def test_a_file_of_new_reviews_is_taken_in_trained_on_and_judged_by_the_gate(copy: Path) -> None:
+    edit_params(copy, retrain__min_new_rows=100, retrain__intake__settle_seconds=0.0, retrain__min_free_gb=0.0)
+    known = pd.read_parquet(copy / "data/raw/train.parquet").head(200)
+    incoming = copy / "data/incoming"
+    incoming.mkdir()
+    new = known.assign(text=known["text"].str.slice(0, 400) + " That is all.")[["text", "label"]]
+    new.to_csv(incoming / "monday.csv", index=False)
+
+    done = run(copy, "sentiment", "retrain")
+
+    assert done.returncode in (0, 4), done.stdout[-3000:] + done.stderr[-3000:]
+    (record_,) = [json.loads(file.read_text()) for file in (copy / "reports/retrain").glob("*.json")]
+    assert record_["outcome"] == ("PROMOTED" if done.returncode == 0 else "REJECTED")
+    assert set(record_["children"]) == {"single", "stacked"}
+    ids = pd.concat([pd.read_parquet(copy / f"data/splits/{split}.parquet")["id"] for split in ("train", "validation")])
+    assert ids.str.startswith("labelled/").sum() == 200
+    assert not pd.read_parquet(copy / "data/splits/test.parquet")["id"].str.startswith("labelled/").any()
+    again = run(copy, "sentiment", "retrain", "--force")
+    assert again.returncode == 0 and "so nothing new would come out" in again.stdout
+    if record_["outcome"] == "REJECTED":
+        assert run(copy, "sentiment", "registry", "promote", "challenger", "--reason", "wanted").returncode == 0
+    back = run(copy, "sentiment", "registry", "rollback", "--reason", "worse in use")
+    assert back.returncode == 0 and f"→ {record_['champion_before']} " in back.stdout

@@ -103,6 +103,36 @@ def decisions(project: Path) -> list[list[str | None]]:
 HISTORY = [["first", None, "1"], ["promoted", "1", "2"]]
 
 
+def test_a_report_tells_what_led_to_the_champion_and_what_flipped(project: Path) -> None:
+    report = in_folder(project, "result = register()")
+    assert [[line["decision"], line["from"], line["to"]] for line in report["history"]] == HISTORY
+    assert report["champion_made_from"] == report["challenger_made_from"]
+    assert report["champion_made_from"]["version"] == report["champion"] == "2"
+    assert report["against"]["made_from"]["version"] == "1"
+    predictions = [pd.read_parquet(project / f"trained/{which}.parquet") for which in "ba"]
+    challenger, champion = ((table["logit"] > 0) == table["label"] for table in predictions)
+    flipped = report["against"]["flipped"]
+    assert flipped["only_first_right"]["reviews"] == (challenger & ~champion).sum() > 0
+    assert flipped["only_second_right"]["reviews"] == (champion & ~challenger).sum()
+    texts = pd.read_parquet(project / "data/splits/test.parquet").set_index("id")["text"]
+    for example in flipped["only_first_right"]["examples"]:
+        assert example["text"][:100] == texts[example["id"]][:100]
+
+
+@pytest.mark.state("one")
+def test_a_first_champion_has_nothing_before_it(project: Path) -> None:
+    report = in_folder(project, "result = register()")
+    assert report["against"] is None and len(report["history"]) == 1
+
+
+def test_a_version_is_described_by_its_models_card_as_it_stands(project: Path) -> None:
+    described = "result = [found.description for found in registry.versions(client, NAME)]"
+    assert in_folder(project, described) == ["# Model card of a\n", "# Model card of b\n"]
+    (project / "reports/model_cards/tiny.md").write_text("# Measured anew\n")
+    in_folder(project, "result = register()")
+    assert in_folder(project, described) == ["# Model card of a\n", "# Measured anew\n"]
+
+
 def test_every_decision_is_one_line_with_its_evidence(project: Path) -> None:
     first, second = ledger(project).read().lines
     assert decisions(project) == HISTORY
@@ -255,13 +285,14 @@ from pipeline.artifacts import train_reports
 root = Path("mlartifacts")
 (root / ("0" * 32)).mkdir()
 stray = client.create_run(tracking.experiment_id(client), run_name="stray")
-lost = client.create_run(tracking.experiment_id(client), run_name="lost")
-client.set_terminated(lost.info.run_id)
+for name, kind in (("lost", tracking.TRAINING), ("nightly", "retrain")):
+    made = client.create_run(tracking.experiment_id(client), run_name=name, tags={tracking.KIND: kind})
+    client.set_terminated(made.info.run_id)
 import subprocess
 dead = subprocess.run([sys.executable, "-c", '''
 import os, mlflow
 from pipeline import tracking
-with tracking.training_run("tiny", None, {}, {}):
+with tracking.training_run("tiny", None, {"model": "tiny"}, {}):
     os.kill(os.getpid(), 9)
 '''])
 record = train_reports("tiny") / "run.json"
@@ -313,7 +344,7 @@ result += [sentiment("verify")]
     assert unknown[0] == 2 and "there are versions 1, 2 and aliases challenger, champion" in unknown[1]
     assert unexplained[0] == 2 and "--reason is empty" in unexplained[1]
     for code, printed in busy:
-        assert code == 75 and "another command is changing the registry" in printed
+        assert code == 75 and "a change of the registry is under way" in printed
     assert verified == [0, "ledger, aliases, versions, runs and outputs agree\n"]
     assert decisions(project) == HISTORY
 
@@ -333,7 +364,7 @@ def test_of_two_promotions_at_once_one_wins(project: Path) -> None:
     answers = sorted((process.communicate(timeout=120)[0], process.returncode) for process in both)
     assert sum("promoted: version 2 → 1" in printed for printed, _ in answers) == 1
     assert {code for _, code in answers} <= {0, 75}
-    told = ("champion already", "another command is changing the registry")
+    told = ("champion already", "a change of the registry is under way")
     assert sum(any(words in printed for words in told) for printed, _ in answers) == 1
     assert decisions(project) == [*HISTORY, ["promoted", "2", "1"]]
 
@@ -445,7 +476,7 @@ def test_another_draw_of_the_validation_split_brings_no_new_rows(reviews: pd.Dat
     train, test = reviews.iloc[:500], reviews.iloc[500:600]
 
     def rows(seed: int, known: pd.DataFrame) -> pd.DataFrame:
-        tables, _ = split_reviews(known, test, validation_fraction=0.2, seed=seed)
+        tables, _ = split_reviews(known, test, known.head(0), validation_fraction=0.2, seed=seed)
         return evidence.training_rows(tables["train"], tables["validation"])
 
     more = pd.concat([train, reviews.iloc[600:650]], ignore_index=True)

@@ -7,9 +7,13 @@ from hypothesis import strategies as st
 
 from pipeline.splits import split_reviews
 
+NONE = pd.DataFrame({"id": [], "text": [], "label": []}).astype({"id": str, "text": str, "label": "int64"})
 
-def divide(train: pd.DataFrame, test: pd.DataFrame, seed: int = 42) -> tuple[dict[str, pd.DataFrame], dict]:
-    return split_reviews(train, test, validation_fraction=0.1, seed=seed)
+
+def divide(
+    train: pd.DataFrame, test: pd.DataFrame, seed: int = 42, labelled: pd.DataFrame = NONE
+) -> tuple[dict[str, pd.DataFrame], dict]:
+    return split_reviews(train, test, labelled, validation_fraction=0.1, seed=seed)
 
 
 @pytest.fixture
@@ -64,3 +68,41 @@ def test_no_text_is_ever_in_two_splits(texts: list[str], seed: int) -> None:
     everything = pd.concat([tables["train"], tables["validation"], tables["test"].drop_duplicates("text")])
     assert everything["text"].is_unique
     assert set(everything["text"]) == set(train["text"])
+
+
+def test_new_labelled_reviews_join_train_and_validation_and_move_no_other(raw) -> None:
+    train, test = raw
+    before, _ = divide(train.head(1500), test)
+    first, both = train.iloc[1500:2000], train.iloc[1500:]
+    after_one, _ = divide(train.head(1500), test, labelled=first)
+    after_both, report = divide(train.head(1500), test, labelled=both)
+    for split in ("train", "validation"):
+        assert after_one[split]["id"].tolist()[: len(before[split])] == before[split]["id"].tolist()
+        assert set(after_one[split]["id"]) <= set(after_both[split]["id"])
+    added = report["rows"]["validation"] - len(before["validation"])
+    assert 0.05 * len(both) < added < 0.15 * len(both)
+    pd.testing.assert_frame_equal(after_both["test"], before["test"])
+    assert report["labelled"]["kept"] == report["rows"]["train"] + report["rows"]["validation"] - sum(
+        len(before[split]) for split in ("train", "validation")
+    )
+
+
+def test_new_reviews_that_are_known_are_dropped_and_counted(raw) -> None:
+    train, test = raw
+    fresh = train.iloc[-3:]
+    copies = pd.concat([fresh, fresh.head(1), train.head(2), test.head(4)], ignore_index=True)
+    copies["id"] = [f"labelled/{row}" for row in range(len(copies))]
+    copies.loc[3:4, "label"] = 1 - copies.loc[3:4, "label"]
+
+    tables, report = divide(train.iloc[:-3], test, labelled=copies)
+
+    assert report["labelled"] == {
+        "rows": 10,
+        "kept": 3,
+        "text_also_in_test": 4,
+        "text_also_in_train": 2,
+        "surplus_copies": 1,
+        "contradictory": 2,
+    }
+    joined = pd.concat([tables["train"], tables["validation"]])
+    assert set(joined["id"][joined["id"].str.startswith("labelled/")]) == {"labelled/0", "labelled/1", "labelled/2"}

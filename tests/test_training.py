@@ -9,7 +9,7 @@ from pipeline.batching import Batch, pad
 from pipeline.errors import DataError, PipelineError
 from pipeline.model import accelerate, build_model, prepare_device, weights_sha256
 from pipeline.params import ModelParams, TrainParams
-from pipeline.training import Checkpoint, Progress, compile_model, fit, summarize
+from pipeline.training import Checkpoint, Progress, _dataset, compile_model, fit, summarize
 
 VOCABULARY_SIZE = 600
 MODEL = ModelParams(
@@ -54,6 +54,10 @@ def train(state: Path, *, params: TrainParams = TRAIN, model: ModelParams = MODE
         on_epoch=on_epoch,
     )
     return network, progress
+
+
+def test_the_end_of_an_epoch_does_not_wait_for_the_input_tuner() -> None:
+    assert _dataset(TRAINING).options().autotune.enabled is False
 
 
 class Killed(Exception):

@@ -6,14 +6,16 @@ from pipeline.artifacts import (
     BASELINE_REPORT,
     REVIEW_COLUMNS,
     SPLIT_TABLES,
+    evaluation_reports,
     predictions_file,
     read_table,
     write_json,
     write_table,
+    written_whole,
 )
 from pipeline.baseline import fit_baseline
 from pipeline.errors import run_command
-from pipeline.evaluation import binary_metrics, probability, report
+from pipeline.evaluation import binary_metrics, curves, probability, report
 from pipeline.params import load_params
 
 
@@ -34,9 +36,14 @@ def main() -> None:
 
     bins, samples = params.evaluate.calibration_bins, params.evaluate.bootstrap_samples
     validated = binary_metrics(validation["label"].to_numpy(), validation_logit, bins=bins)
-    tested = report(test["label"].to_numpy(), logit, bins=bins, samples=samples, seed=params.seed)
+    label = test["label"].to_numpy()
+    tested = report(label, logit, bins=bins, samples=samples, seed=params.seed)
     fitted = {"features": len(baseline.kept), "seconds": round(seconds, 1)}
     write_table(predictions_file("baseline"), test[["id", "label"]].assign(logit=logit, probability=probability(logit)))
+    with written_whole(evaluation_reports("baseline")) as folder:
+        folder.mkdir()
+        for name, table in curves(label, logit, bins=bins).items():
+            table.to_csv(folder / f"{name}.csv", index=False, float_format="%.6f")
     write_json(BASELINE_REPORT, tested | {"validation_accuracy": validated["accuracy"]} | fitted)
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from pipeline import evaluation, model, padding, plots, tracking
+from pipeline import evaluation, limits, lstm_steps, model, padding, plots, restoration, tracking
 from pipeline.artifacts import (
     BATCHES,
     SPLIT_TABLES,
@@ -19,7 +19,7 @@ from pipeline.artifacts import (
     write_table,
     written_whole,
 )
-from pipeline.batching import Batch, read_batches
+from pipeline.batching import Batch, pad, read_batches
 from pipeline.errors import DataError, UsageError, run_command
 from pipeline.params import Params, load_params
 from pipeline.subwords import SubwordTokenizer
@@ -32,7 +32,7 @@ def main() -> None:
     name = sys.argv[1]
     params = load_params()
     model_params = params.model(name)
-    run_id, record, history = tracking.recorded_run(name)
+    run_id, record, history = restoration.recorded_run(name)
     batches = read_batches(BATCHES / "test")
     test = read_table(SPLIT_TABLES / "test.parquet", ("id", "label"))
     tokenizer = load_tokenizer()
@@ -43,10 +43,19 @@ def main() -> None:
     def score(token_ids: list[np.ndarray], masked: bool) -> list[np.ndarray]:
         return model.logits(networks[masked], token_ids)
 
+    def scored(reviews: Sequence[np.ndarray]) -> np.ndarray:
+        return evaluation.probability(np.concatenate(score([pad([token_ids]) for token_ids in reviews], True)))
+
+    def read(texts: Sequence[str]) -> np.ndarray:
+        return scored(tokenizer.encode_batch(texts, params.tokenize.max_tokens))
+
     predictions = predict(score, batches, test)
     study = study_padding(score, batches, tokenizer, params)
     write_table(predictions_file(name), predictions)
-    write_reports(name, predictions, study, history, record["metrics"]["best_epoch"], params)
+    studies: dict[str, Any] = {"padding_study": study, "limits": limits.limits(read)}
+    if model_params.cell == "lstm":
+        studies["gates"] = lstm_steps.along(networks[True], tokenizer, lstm_steps.EXAMPLE, scored)
+    write_reports(name, predictions, studies, history, record["metrics"]["best_epoch"], params)
     tracking.log_inputs(run_id, params.dataset, {"test": BATCHES / "test"})
     tracking.log_evaluation(run_id, record)
     if not study["masking_holds"]:
@@ -96,23 +105,24 @@ def study_padding(
 
 
 def write_reports(
-    name: str, predictions: pd.DataFrame, study: dict[str, Any], history: pd.DataFrame, kept_epoch: int, params: Params
+    name: str,
+    predictions: pd.DataFrame,
+    studies: dict[str, Any],
+    history: pd.DataFrame,
+    kept_epoch: int,
+    params: Params,
 ) -> None:
-    """Writes the metrics, the curves as CSV for DVC and as PNG, and the padding study."""
+    """Writes the metrics, the curves as CSV for DVC and as PNG, and each study as JSON of its name."""
     label, logit, length = (predictions[column].to_numpy() for column in ("label", "logit", "length"))
     bins, samples, seed = params.evaluate.calibration_bins, params.evaluate.bootstrap_samples, params.seed
     metrics = evaluation.report(label, logit, bins=bins, samples=samples, seed=seed)
     metrics["slices"] = evaluation.slices(label, logit, length, samples=samples, seed=seed)
-    tables = {
-        "roc": evaluation.roc(label, logit),
-        "precision_recall": evaluation.precision_recall(label, logit),
-        "calibration": evaluation.calibration(label, logit, bins=bins),
-        "confusion": evaluation.confusion(label, logit),
-    }
+    tables = evaluation.curves(label, logit, bins=bins)
     with written_whole(evaluation_reports(name)) as folder:
         folder.mkdir()
         write_json(folder / "metrics.json", metrics)
-        write_json(folder / "padding_study.json", study)
+        for study_name, study in studies.items():
+            write_json(folder / f"{study_name}.json", study)
         for table_name, table in tables.items():
             table.to_csv(folder / f"{table_name}.csv", index=False, float_format="%.6f")
         plots.roc(folder / "roc.png", tables["roc"], area=metrics["roc_auc"])
@@ -124,7 +134,7 @@ def write_reports(
         )
         plots.calibration(folder / "calibration.png", tables["calibration"], ece=metrics["ece"])
         plots.confusion(folder / "confusion.png", tables["confusion"])
-        plots.padding_study(folder / "padding_study.png", study)
+        plots.padding_study(folder / "padding_study.png", studies["padding_study"])
         plots.learning_curves(folder / "learning_curves.png", history, kept_epoch=kept_epoch)
 
 

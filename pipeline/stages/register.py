@@ -2,8 +2,8 @@
 
 from typing import Any
 
-from pipeline import gate, registration, tracking
-from pipeline.artifacts import REGISTRY_REPORT, write_json
+from pipeline import gate, registration, restoration, tracking, views
+from pipeline.artifacts import REGISTRY_REPORT, model_card_file, read_text, write_json
 from pipeline.errors import run_command
 from pipeline.params import load_params
 from pipeline.registry import Candidate
@@ -16,9 +16,10 @@ def main() -> None:
 def register() -> dict[str, Any]:
     """Registers, decides, writes and prints the report, and returns it."""
     params = load_params()
+    views.save(tracking.connect())
     candidates = []
     for name in params.models:
-        run_id, record, _ = tracking.recorded_run(name)
+        run_id, record, _ = restoration.recorded_run(name)
         candidates.append(
             Candidate(
                 model=name,
@@ -31,6 +32,7 @@ def register() -> dict[str, Any]:
     report = registration.register(
         params.dataset,
         candidates,
+        cards={name: read_text(model_card_file(name)) for name in params.models},
         max_tokens=params.tokenize.max_tokens,
         params=params.gate,
         seed=params.seed,

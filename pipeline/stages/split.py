@@ -11,6 +11,7 @@ from pipeline.artifacts import (
     written_whole,
 )
 from pipeline.errors import run_command
+from pipeline.labelled import read_labelled
 from pipeline.params import load_params
 from pipeline.splits import split_reviews
 
@@ -20,6 +21,7 @@ def main() -> None:
     tables, report = split_reviews(
         read_table(RAW / "train.parquet", REVIEW_COLUMNS),
         read_table(RAW / "test.parquet", REVIEW_COLUMNS),
+        read_labelled(),
         validation_fraction=params.split.validation_fraction,
         seed=params.seed,
     )

@@ -7,9 +7,8 @@ from typing import Any
 
 import pandas as pd
 
-from pipeline import batching, model, tracking, training
+from pipeline import batching, model, provenance, tracking, training
 from pipeline.artifacts import (
-    BATCHES,
     CHECKPOINTS,
     RAW,
     SPLIT_TABLES,
@@ -23,7 +22,6 @@ from pipeline.errors import UsageError, run_command
 from pipeline.params import ModelParams, load_params
 from pipeline.vocabulary import load_tokenizer
 
-INPUTS = {"training": BATCHES / "train", "validation": BATCHES / "validation"}
 NUMERICS = tuple(
     Path(__file__).parent.parent / f"{room}.py" for room in ("batching", "fused_lstm", "model", "training")
 )
@@ -39,7 +37,7 @@ def main() -> None:
     tracking.connect()  # a store that is not there is told before the training, not after
 
     vocabulary_size = load_tokenizer().vocabulary_size
-    train, validation = (batching.read_batches(folder) for folder in INPUTS.values())
+    train, validation = (batching.read_batches(folder) for folder in tracking.INPUTS.values())
     device = model.prepare_device(seed=params.seed, deterministic=params.train.deterministic)
     print(f"training {name} on {device}", flush=True)
     network = model.accelerate(model.build_model(model_params, vocabulary_size))
@@ -48,15 +46,16 @@ def main() -> None:
     sections = (params.tokenize, params.batch, params.train, model_params)
     described = {key: value for section in sections for key, value in section.model_dump().items()}
     libraries = [metadata.version(library) for library in ("tensorflow", "keras", "numpy")]
-    files = [file for folder in INPUTS.values() for file in sorted(folder.iterdir())]
+    files = [file for folder in tracking.INPUTS.values() for file in sorted(folder.iterdir())]
     checkpoint = training.Checkpoint(
         CHECKPOINTS / name, [described, params.seed, vocabulary_size, device, libraries], [*files, *NUMERICS]
     )
     identity = {"model": name, "dataset": params.dataset, "seed": str(params.seed), "device": device}
-    identity |= tracking.identity_tags([RAW, SPLIT_TABLES, TOKENIZER, *INPUTS.values()])
-    with checkpoint.held(), tracking.training_run(name, checkpoint.run_id, identity, described) as run_id:
+    identity |= provenance.identity_tags([RAW, SPLIT_TABLES, TOKENIZER, *tracking.INPUTS.values()])
+    logged = {"seed": params.seed, **described}
+    with checkpoint.held(), tracking.training_run(name, checkpoint.run_id, identity, logged) as run_id:
         checkpoint.begin(run_id)
-        tracking.log_inputs(run_id, params.dataset, INPUTS)
+        tracking.log_inputs(run_id, params.dataset, tracking.INPUTS)
         progress = training.fit(
             network,
             train,
@@ -68,13 +67,13 @@ def main() -> None:
             on_epoch=lambda epoch: tracking.log_epoch(run_id, epoch),
         )
         metrics = training.summarize(progress) | {"parameters": network.count_params()}
-        tracking.log_metrics(run_id, metrics, step=progress.best_epoch)
+        tracking.log_metrics(run_id, metrics)
         record = {
-            "run_id": run_id,
+            **tracking.run_record(run_id),
             "model": name,
             "weights_sha256": model.weights_sha256(network),
             "metrics": metrics,
-            "params": described,
+            "params": logged,
             "tags": identity,
         }
         write_outputs(name, network, model_params, progress, record)

@@ -1,0 +1,32 @@
+"""`python -m benchmarks` measures and writes reports/benchmark.json and reports/benchmark.png; see `make bench`."""
+
+import argparse
+
+from benchmarks.report import PICTURE, REPORT, TARGETS, markdown, picture
+from pipeline.artifacts import write_json
+from pipeline.errors import run_command
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    parser.add_argument("--quick", action="store_true", help="end within 5 minutes: fewer reviews and rounds")
+    parser.add_argument(
+        "--readme", action="store_true", help="measure nothing; print the last report as README's table"
+    )
+    options = parser.parse_args()
+    if options.readme:
+        print(markdown())
+        return
+    from benchmarks import measure
+
+    size = measure.QUICK if options.quick else measure.FULL
+    found = {"mode": "quick" if options.quick else "full", "targets": TARGETS, **measure.report(size)}
+    write_json(REPORT, found)
+    picture(PICTURE, found)
+    for name, ratio in found["ratios"].items():
+        print(f"{name:<26}{ratio:>8.2f}")
+    print(f"{REPORT} and {PICTURE}")
+
+
+if __name__ == "__main__":
+    run_command(main)

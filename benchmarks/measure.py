@@ -1,0 +1,233 @@
+"""Runs all measurements, each pair in alternation, and puts what they found into one report."""
+
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from benchmarks import machine, stages
+from benchmarks.stages import NOT_MEASURED
+from benchmarks.workers import Worker, spread
+from pipeline.artifacts import (
+    BATCHES,
+    BATCHING_REPORT,
+    RAW,
+    SPLIT_TABLES,
+    SPLITS,
+    VOCABULARY,
+    read_json,
+    read_table,
+)
+from pipeline.errors import DataError
+from pipeline.params import load_params
+
+MODELS = ("single", "stacked")
+
+
+@dataclass(frozen=True)
+class Size:
+    """How much is measured.
+
+    Attributes:
+        training, validation: share of the split's batches that both training loops take.
+        rounds: turns of each training loop: epochs.
+        vocabulary: training texts for the vocabulary and the encoding; None for all.
+        encoding_rounds: turns of each encoder, and of the pipeline's vocabulary build (TFDS builds once).
+        scored: reviews of a bulk scoring.
+        requests: reviews scored over HTTP.
+        short_rounds: turns of scoring, of stage starts and of `dvc repro`.
+        whole: whether what takes long is measured too: accuracy by epoch and the stages themselves.
+    """
+
+    training: float
+    validation: float
+    rounds: int
+    vocabulary: int | None
+    encoding_rounds: int
+    scored: int
+    requests: int
+    short_rounds: int
+    whole: bool
+
+
+FULL = Size(0.2, 1.0, 3, None, 3, 3600, 200, 3, whole=True)
+QUICK = Size(0.02, 0.1, 3, 1000, 2, 512, 50, 1, whole=False)
+
+
+def report(size: Size) -> dict[str, Any]:
+    """Measures everything in the project that is the working folder.
+
+    Raises:
+        DataError: `dvc repro` has not run here; the message says so.
+    """
+    _require_outputs()
+    before = machine.load_average()
+    found: dict[str, Any] = {"machine": machine.describe(), **machine.code(), "size": asdict(size)}
+    found["data"] = {"dataset": load_params().dataset, "max_tokens": load_params().tokenize.max_tokens}
+    found["training"] = _training(size)
+    found["padding"] = _padding(found["training"])
+    found["tokenizer"] = _tokenizer(size)
+    found["scoring"] = _scoring(size)
+    found["stages"] = {
+        "start": stages.start_costs(size.short_rounds),
+        "run": stages.run_stages() if size.whole else NOT_MEASURED,
+        "dvc_repro_no_op_seconds": stages.no_op(size.short_rounds),
+    }
+    found["gpu"] = _gpu(found["training"])
+    found["machine"]["device"] = found["training"]["pipeline_single"]["device"]
+    found["machine"]["load_average"] = {"before": before, "after": machine.load_average()}
+    return {"ratios": _ratios(found), **found}
+
+
+def _require_outputs() -> None:
+    splits = [SPLIT_TABLES / f"{split}.parquet" for split in SPLITS]
+    for path in (RAW / "train.parquet", *splits, VOCABULARY, *(BATCHES / split for split in ("train", "validation"))):
+        if not path.exists():
+            raise DataError(f"{path} does not exist; run `dvc repro`, whose outputs the benchmark measures with")
+
+
+def _training(size: Size) -> dict[str, Any]:
+    contenders: dict[str, tuple[str, str, dict[str, str]]] = {
+        f"{loop}_{model}": (loop, model, {}) for model in MODELS for loop in ("classic", "pipeline")
+    }
+    if _has_gpu():
+        no_gpu = {"CUDA_VISIBLE_DEVICES": "-1"}
+        contenders |= {f"pipeline_{model}_on_cpu": ("pipeline", model, no_gpu) for model in MODELS}
+    else:
+        contenders["pipeline_single_default_threads"] = ("pipeline", "single", {"TF_NUM_INTRAOP_THREADS": "0"})
+    turns: dict[str, list[Any]] = {name: [] for name in contenders}
+    profiles: dict[str, Any] = {}
+    with ExitStack() as stack:
+        workers = {
+            name: stack.enter_context(
+                Worker("training", loop, model, size.training, size.validation, size.rounds, environment=environment)
+            )
+            for name, (loop, model, environment) in contenders.items()
+        }
+        for worker in workers.values():  # nobody is measured while another still prepares
+            worker.wait_until_ready()
+        for number in range(size.rounds):
+            for name in list(workers)[:: 1 if number % 2 == 0 else -1]:  # so that a drift of the machine favours none
+                turns[name].append(workers[name].ask("epoch"))
+        for model in MODELS:
+            profiles[model] = workers[f"pipeline_{model}"].ask("profile")
+    whole_split = len(read_table(SPLIT_TABLES / "train.parquet", ("id",)))
+    rows = turns["pipeline_single"][0]["rows"]
+    return {
+        "reviews": rows,
+        "share_of_the_training_split": round(rows / whole_split, 4),
+        "validation_reviews": turns["pipeline_single"][0]["validation_rows"],
+        **{name: _epochs(found, whole_split, size.whole) for name, found in turns.items()},
+        "profile": profiles,
+    }
+
+
+def _has_gpu() -> bool:
+    with Worker("device") as worker:
+        return bool(worker.ask())
+
+
+def _epochs(turns: list[dict[str, Any]], whole_split: int, whole: bool) -> dict[str, Any]:
+    """Returns what the epochs of one loop say together."""
+    last = turns[-1]
+    train = [turn["train_seconds"] for turn in turns]
+    evaluate = [turn["evaluate_seconds"] for turn in turns]
+    return {
+        "device": last["device"],
+        "epoch_seconds": spread(train),
+        "epoch_seconds_scaled_to_the_whole_split": round(spread(train)["median"] * whole_split / last["rows"], 1),
+        "real_tokens_per_second": spread([last["real_tokens"] / seconds for seconds in train]),
+        "reviews_per_second": spread([last["rows"] / seconds for seconds in train]),
+        "evaluation_seconds": spread(evaluate),
+        "evaluation_reviews_per_second": spread([last["validation_rows"] / seconds for seconds in evaluate]),
+        "padding_share": round(last["padding_share"], 4),
+        "real_tokens": last["real_tokens"],
+        "padded_tokens": last["padded_tokens"],
+        "validation_accuracy_by_epoch": (
+            [round(turn["val_accuracy"], 4) for turn in turns] if whole else f"{NOT_MEASURED}: too few reviews"
+        ),
+        "first_batches_seconds": round(last["first_batches_seconds"], 2),
+        "peak_memory_mb": last["peak_memory_mb"],
+    }
+
+
+def _padding(training: dict[str, Any]) -> dict[str, Any]:
+    here = {loop: training[f"{loop}_single"]["padding_share"] for loop in ("classic", "pipeline")}
+    if not BATCHING_REPORT.exists():
+        return {"of_these_reviews": here, "of_the_whole_split": NOT_MEASURED}
+    whole = read_json(BATCHING_REPORT, ("train",))["train"]
+    return {
+        "of_these_reviews": here,
+        "of_the_whole_split": {"classic": whole["classic_padding_share"], "pipeline": whole["padding_share"]},
+        "source": f"{BATCHING_REPORT}, where classic means the same truncated reviews in shuffled batches of 64",
+    }
+
+
+def _tokenizer(size: Size) -> dict[str, Any]:
+    count = size.vocabulary
+    turns: dict[str, dict[str, list[Any]]] = {}
+    with ExitStack() as stack:
+        workers = {which: stack.enter_context(Worker("tokenizer", which, count)) for which in ("pipeline", "tfds")}
+        for worker in workers.values():
+            worker.wait_until_ready()
+        for request in ("build", "encode"):
+            turns[request] = {which: [] for which in workers}
+            for number in range(size.encoding_rounds):
+                for which, worker in workers.items():
+                    if number == 0 or request == "encode" or which == "pipeline":
+                        turns[request][which].append(worker.ask(request))
+    found: dict[str, Any] = {"reviews": turns["build"]["tfds"][0]["reviews"]}
+    for request, name in (("build", "vocabulary_build"), ("encode", "encoding")):
+        sha256 = {turn["sha256"] for turned in turns[request].values() for turn in turned}
+        seconds = {w: spread([turn["seconds"] for turn in turned]) for w, turned in turns[request].items()}
+        memory = {w: turned[-1]["peak_memory_mb"] for w, turned in turns[request].items()}
+        found[name] = {"seconds": seconds, "peak_memory_mb": memory, "identical": len(sha256) == 1}
+    found["subwords"] = turns["build"]["pipeline"][0]["count"]
+    return found
+
+
+def _scoring(size: Size) -> dict[str, Any]:
+    found = {}
+    for name, one_core in (("all_cores", False), ("one_core", True)):
+        with Worker("serving", one_core, size.scored, size.requests, size.short_rounds) as worker:
+            found[name] = worker.ask()
+    return {"reviews": size.scored, "unit": "reviews a second", **found}
+
+
+def _gpu(training: dict[str, Any]) -> Any:
+    found = {}
+    for model in MODELS:
+        loop = training[f"pipeline_{model}"]
+        if not loop["device"].startswith("GPU"):
+            return NOT_MEASURED
+        on_cpu = training[f"pipeline_{model}_on_cpu"]["epoch_seconds"]["median"]
+        found[model] = {
+            "device": loop["device"],
+            "epoch_seconds_scaled_to_the_whole_split": loop["epoch_seconds_scaled_to_the_whole_split"],
+            "times_the_cpu": round(on_cpu / loop["epoch_seconds"]["median"], 2),
+            "cudnn_kernels": training["profile"][model]["cudnn"],
+        }
+    return found
+
+
+def _ratios(found: dict[str, Any]) -> dict[str, float]:
+    """Returns how many times as fast, as small or as full the pipeline is; 1 is the reference, larger is better."""
+    training, tokenizer = found["training"], found["tokenizer"]
+    ratios = {}
+    for key, measure in (("train", "epoch_seconds"), ("evaluate", "evaluation_seconds")):
+        for model in MODELS:
+            classic, pipeline = (training[f"{loop}_{model}"][measure]["median"] for loop in ("classic", "pipeline"))
+            ratios[f"{key}_{model}"] = classic / pipeline
+    for model in MODELS:
+        classic, pipeline = (training[f"{loop}_{model}"]["peak_memory_mb"] for loop in ("classic", "pipeline"))
+        ratios[f"memory_{model}"] = classic / pipeline
+    padding = found["padding"]["of_these_reviews"]
+    ratios["real_share_of_the_work"] = (1 - padding["pipeline"]) / (1 - padding["classic"])
+    for name in ("vocabulary_build", "encoding"):
+        seconds = tokenizer[name]["seconds"]
+        ratios[name] = seconds["tfds"]["median"] / seconds["pipeline"]["median"]
+    bulk = found["scoring"]["all_cores"]
+    ratios["scoring_to_keras_predict"] = bulk["from_raw_text"]["median"] / bulk["keras_predict"]["median"]
+    if "pipeline_single_default_threads" in training:
+        default = training["pipeline_single_default_threads"]["epoch_seconds"]["median"]
+        ratios["threads"] = default / training["pipeline_single"]["epoch_seconds"]["median"]
+    return {name: round(ratio, 2) for name, ratio in ratios.items()}

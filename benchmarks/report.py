@@ -1,0 +1,93 @@
+"""The benchmark's report: where it stands, its picture, and its table for README."""
+
+from pathlib import Path
+from typing import Any
+
+from pipeline.artifacts import REPORTS, read_json
+from pipeline.plots import BLUE, GREY, ORANGE, figure
+
+REPORT = REPORTS / "benchmark.json"
+PICTURE = REPORTS / "benchmark.png"
+TARGETS = {"train_single": 4.0, "train_stacked": 5.0, "vocabulary_build": 10.0, "encoding": 4.0}
+_NAMES = {
+    "train_single": "training, single",
+    "train_stacked": "training, stacked",
+    "evaluate_single": "evaluation, single",
+    "evaluate_stacked": "evaluation, stacked",
+    "vocabulary_build": "vocabulary build",
+    "encoding": "encoding",
+}
+
+
+def picture(path: Path, found: dict[str, Any]) -> None:
+    """Draws how many times as fast as its reference each part is, and validation accuracy over training time where
+    that was measured."""
+    learnt = isinstance(found["training"]["pipeline_single"]["validation_accuracy_by_epoch"], list)
+    with figure(path, 2 if learnt else 1, 1, 8.4 if learnt else 4.4) as panels:
+        above = panels[0] if learnt else panels
+        names = list(_NAMES)[::-1]
+        ratios = [found["ratios"][name] for name in names]
+        above.barh([_NAMES[name] for name in names], ratios, color=BLUE, height=0.62)
+        for place, (name, ratio) in enumerate(zip(names, ratios, strict=True)):
+            above.text(ratio * 1.04, place, f"{ratio:,.1f}×", va="center")
+            if name in TARGETS:
+                above.plot([TARGETS[name]] * 2, [place - 0.38, place + 0.38], color=ORANGE, linewidth=2)
+        above.plot([], [], color=ORANGE, label="aimed at")
+        above.axvline(1, color=GREY, linestyle="--", linewidth=1.2, label="reference: classic loop, TFDS")
+        above.set(title="Times as fast as the reference", xscale="log", xlim=(0.5, max(ratios) * 2))
+        above.xaxis.set_major_formatter("{x:g}×")
+        above.grid(False, axis="y")
+        above.legend(loc="upper center", bbox_to_anchor=(0.5, -0.1), ncols=2)
+        if learnt:
+            _learning(panels[1], found["training"])
+
+
+def _learning(axes: Any, training: dict[str, Any]) -> None:
+    for loop, colour in (("pipeline", BLUE), ("classic", ORANGE)):
+        for model, style in (("single", "o-"), ("stacked", "^--")):
+            measured = training[f"{loop}_{model}"]
+            accuracy = measured["validation_accuracy_by_epoch"]
+            minutes = [measured["epoch_seconds"]["median"] * (epoch + 1) / 60 for epoch in range(len(accuracy))]
+            axes.plot(minutes, accuracy, style, color=colour, markersize=6, label=f"{loop}, {model}")
+    axes.set(
+        title=f"Validation accuracy by training time, {training['reviews']:,} reviews an epoch",
+        xlabel="minutes of training; a mark is an epoch",
+        ylabel="validation accuracy",
+    )
+    axes.set_xlim(left=0)
+    axes.legend(loc="best")
+
+
+def markdown() -> str:
+    """Returns the report's main figures as a Markdown table, as README shows them; raises DataError without one."""
+    found = read_json(REPORT, ("ratios", "training", "tokenizer", "scoring"))
+    training, tokenizer, ratios = found["training"], found["tokenizer"], found["ratios"]
+    lines = [("", "reference", "here", "times as fast"), ("---", "---:", "---:", "---:")]
+    for model in ("single", "stacked"):
+        reference, here = (
+            f"{training[f'{loop}_{model}']['epoch_seconds_scaled_to_the_whole_split']:,.0f} s"
+            for loop in ("classic", "pipeline")
+        )
+        lines.append((f"training epoch, {model}", reference, here, f"{ratios[f'train_{model}']:.1f}"))
+    for model in ("single", "stacked"):
+        reference, here = (
+            f"{training[f'{loop}_{model}']['evaluation_reviews_per_second']['median']:,.0f} reviews/s"
+            for loop in ("classic", "pipeline")
+        )
+        lines.append((f"evaluation, {model}", reference, here, f"{ratios[f'evaluate_{model}']:.1f}"))
+    for name, shown in (
+        ("vocabulary_build", f"vocabulary of {tokenizer['reviews']:,} reviews"),
+        ("encoding", f"encoding {tokenizer['reviews']:,} reviews"),
+    ):
+        reference, here = (f"{tokenizer[name]['seconds'][w]['median']:,.1f} s" for w in ("tfds", "pipeline"))
+        lines.append((shown, reference, here, f"{ratios[name]:.1f}"))
+    bulk = found["scoring"]["all_cores"]
+    lines.append(
+        (
+            "raw text to label, `single`",
+            f"{bulk['keras_predict']['median']:,.0f} reviews/s",
+            f"{bulk['from_raw_text']['median']:,.0f} reviews/s",
+            f"{ratios['scoring_to_keras_predict']:.1f}",
+        )
+    )
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)

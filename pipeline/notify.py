@@ -1,0 +1,84 @@
+"""Telling somebody how a run ended: a webhook and a command, both named by the environment.
+
+`SENTIMENT_WEBHOOK_URL`, or a file that `SENTIMENT_WEBHOOK_URL_FILE` names, holds a URL that takes Slack's JSON; it is a
+secret, and stands in no message, record or error. `SENTIMENT_NOTIFY_COMMAND` is run by the shell with the message on
+its standard input and `SENTIMENT_OUTCOME` set. Neither ever fails the job.
+"""
+
+import http.client
+import json
+import os
+import subprocess
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable
+from pathlib import Path
+
+URL, URL_FILE, COMMAND = "SENTIMENT_WEBHOOK_URL", "SENTIMENT_WEBHOOK_URL_FILE", "SENTIMENT_NOTIFY_COMMAND"
+OUTCOME = "SENTIMENT_OUTCOME"
+TIMEOUT_S = 10
+WAITS_S = (1.0, 4.0)
+"""Between a failed attempt and the next; a webhook is tried once more than there are waits."""
+
+
+def tell(outcome: str, message: str, *, wait: Callable[[float], object] = time.sleep) -> list[str]:
+    """Sends `message` wherever the environment says; returns what went wrong, one sentence each.
+
+    Args:
+        outcome: PROMOTED, REJECTED or FAILED.
+        message: a few lines of text.
+        wait: how to wait for some seconds between attempts.
+    """
+    failures = []
+    try:
+        url = _url()
+        if url:
+            _post(url, message, wait)
+    except (OSError, ValueError, http.client.HTTPException) as error:
+        failures.append(f"the webhook was not told: {_harmless(error)}")
+    if command := os.environ.get(COMMAND):
+        try:
+            done = subprocess.run(
+                command,
+                shell=True,
+                input=message,
+                text=True,
+                timeout=TIMEOUT_S,
+                env={**os.environ, OUTCOME: outcome},
+                stdout=subprocess.DEVNULL,
+            )
+            if done.returncode:
+                failures.append(f"the command of {COMMAND} ended with {done.returncode}")
+        except subprocess.TimeoutExpired:
+            failures.append(f"the command of {COMMAND} did not end within {TIMEOUT_S} s")
+    return failures
+
+
+def _url() -> str | None:
+    if file := os.environ.get(URL_FILE):
+        return Path(file).read_text(encoding="utf-8").strip()
+    return os.environ.get(URL)
+
+
+def _post(url: str, message: str, wait: Callable[[float], object]) -> None:
+    body = json.dumps({"text": message}).encode()
+    request = urllib.request.Request(url, data=body, headers={"Content-Type": "application/json"}, method="POST")
+    for pause in (*WAITS_S, None):
+        try:
+            with urllib.request.urlopen(request, timeout=TIMEOUT_S) as answer:
+                answer.read()
+            return
+        except OSError as error:
+            refused = isinstance(error, urllib.error.HTTPError) and error.code < 500 and error.code != 429
+            if pause is None or refused:  # what a server refuses once it refuses again
+                raise
+            wait(pause)
+
+
+def _harmless(error: Exception) -> str:
+    """Returns what an error says without the URL, which some of urllib's errors repeat."""
+    if isinstance(error, urllib.error.HTTPError):
+        return f"HTTP status {error.code}"
+    reason = error.reason if isinstance(error, urllib.error.URLError) else error
+    return str(reason.strerror or reason.__class__.__name__) if isinstance(reason, OSError) else "it is no usable URL"

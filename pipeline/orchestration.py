@@ -1,0 +1,162 @@
+"""DVC as the retraining job uses it: what the pipeline's inputs are, whether they changed, and running it."""
+
+import ctypes
+import hashlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from pipeline.artifacts import LABELLED_POINTER, LABELLED_REVIEWS
+from pipeline.errors import DataError, PipelineError
+from pipeline.labelled import batches, stated_files
+from pipeline.locks import JOB_LOCK
+
+GRACE_S = 60
+"""How long a stage that is asked to end may take to write its state before it is killed."""
+_PR_SET_PDEATHSIG = 1  # linux/prctl.h
+_VALIDATION_FAILED = "failed to reproduce 'validate'"
+
+
+@dataclass(frozen=True)
+class State:
+    """The pipeline as DVC sees it.
+
+    Attributes:
+        key: SHA-256 over commands, params, and the md5 of what the stages read and no stage writes: code and data.
+        changed: the stages whose inputs or outputs are not those that `dvc.lock` records.
+    """
+
+    key: str
+    changed: tuple[str, ...]
+
+
+def look() -> State:
+    """Returns the pipeline's state.
+
+    Raises:
+        PipelineError: DVC cannot read dvc.yaml, dvc.lock or a pointer.
+    """
+    from dvc.exceptions import DvcException
+    from dvc.repo import Repo
+
+    try:
+        with Repo() as repo:
+            stages = [stage for stage in repo.index.stages if stage.cmd]
+            written = {Path(out.fs_path) for stage in stages for out in stage.outs}
+            inputs: dict[str, object] = {}
+            for stage in stages:
+                inputs[stage.addressing] = stage.cmd
+                for dep in stage.deps:
+                    path = Path(dep.fs_path)
+                    if hasattr(dep, "read_params"):
+                        inputs[f"{stage.addressing} params"] = dep.read_params()
+                    elif not any(path in (out, *out.parents) or out in path.parents for out in written):
+                        inputs[dep.def_path] = dep.get_hash().value
+            changed = sorted(repo.status())
+    except (DvcException, OSError) as error:
+        raise PipelineError(f"DVC cannot read the pipeline: {' '.join(str(error).split())[:300]}") from error
+    text = json.dumps(inputs, sort_keys=True, default=str)
+    return State(hashlib.sha256(text.encode()).hexdigest(), tuple(changed))
+
+
+def track_labelled() -> None:
+    """Lets DVC's pointer speak of all batches of new labelled reviews."""
+    from dvc.exceptions import DvcException
+    from dvc.repo import Repo
+
+    if len(batches()) == stated_files():
+        return
+    try:
+        with Repo() as repo:
+            repo.add(str(LABELLED_REVIEWS))
+    except (DvcException, OSError) as error:
+        raise PipelineError(f"{LABELLED_POINTER} could not be written: {' '.join(str(error).split())[:300]}") from error
+
+
+def repro(lock: Path, deadline: float) -> None:
+    """Runs `dvc repro`, its output going to ours.
+
+    Whatever ends this process ends DVC and the stages: DVC by the kernel, the stages through the job's lock.
+
+    Args:
+        lock: the lock file that this process holds.
+        deadline: by `time.monotonic`; what still runs then is asked to end, as it is on KeyboardInterrupt.
+
+    Raises:
+        PipelineError: a stage failed, with the sentence that it ended with, or the time was over.
+        DataError: the failed stage was `validate`.
+    """
+    binaries = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"
+    process = subprocess.Popen(
+        [sys.executable, "-m", "dvc", "repro"],
+        env={**os.environ, "PATH": binaries, JOB_LOCK: str(lock.resolve())},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        errors="replace",
+        start_new_session=True,
+        preexec_fn=_die_with_parent if sys.platform == "linux" else None,
+    )
+    told: list[str] = []
+    echo = threading.Thread(target=_echo, args=(process, told), daemon=True)
+    echo.start()
+    try:
+        code = process.wait(timeout=max(deadline - time.monotonic(), 0))
+    except subprocess.TimeoutExpired:
+        _end(process)
+        raise PipelineError("the time was over; the next run goes on from the last finished epoch") from None
+    except BaseException:
+        _end(process)
+        raise
+    echo.join()
+    if code:
+        raise _failure(told, code)
+
+
+def _failure(told: list[str], code: int) -> PipelineError:
+    """Returns which stage failed, with the sentence that it ended with, from the errors that stages and DVC printed."""
+    sentences = [line.removeprefix("error: ") for line in told if line.startswith("error: ")]
+    failed = next((line for line in reversed(told) if "failed to reproduce" in line), f"dvc repro ended with {code}")
+    stage, last = failed.removeprefix("ERROR: ").partition(":")[0], sentences[-1] if sentences else "see its output"
+    return (DataError if _VALIDATION_FAILED in failed else PipelineError)(f"{stage}: {last}")
+
+
+def _die_with_parent() -> None:
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+def _echo(process: "subprocess.Popen[str]", told: list[str]) -> None:
+    assert process.stdout
+    for line in process.stdout:
+        print(line, end="", flush=True)
+        if line.startswith(("error: ", "ERROR: ")):
+            told.append(line.rstrip())
+
+
+def _end(process: "subprocess.Popen[str]") -> None:
+    """Asks DVC and its stages to end, and kills what does not."""
+    for number in (signal.SIGTERM, signal.SIGKILL):
+        try:
+            os.killpg(process.pid, number)
+        except ProcessLookupError:
+            break
+        for _ in range(GRACE_S * 10):
+            if not _is_there(process):
+                break
+            time.sleep(0.1)
+    process.wait()
+
+
+def _is_there(process: "subprocess.Popen[str]") -> bool:
+    process.poll()  # a child that has ended is there until it is waited for
+    try:
+        os.killpg(process.pid, 0)
+    except ProcessLookupError:
+        return False
+    return True

@@ -1,0 +1,133 @@
+"""How far back a recurrent network's loss reaches: the gradient with respect to the input of each time step.
+
+Three networks of one size (embedding, one recurrent layer that reads forwards, logit) meet the same reviews in the
+same order. For held-out reviews the norm of the loss's gradient with respect to each step's embedded input is taken
+before training and after it. Where it has vanished, that step cannot teach the network anything: what the network
+read there changes nothing (Hochreiter 1991; Bengio, Simard & Frasconi 1994, for networks with small random weights).
+
+- `simple_rnn_random`: h' = tanh(x W + h U + b) with U drawn between ±1/√units, as PyTorch does by default.
+- `simple_rnn`: the same with an orthogonal U, Keras's default (Saxe et al. 2014): a cure by initialization.
+- `lstm`: Keras's default, with a forget gate that begins at σ(1) = 0.73 (Gers et al. 2000; Jozefowicz et al. 2015).
+"""
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    import keras
+    import pandas as pd
+
+CELLS = ("simple_rnn_random", "simple_rnn", "lstm")
+UNITS = 32
+BATCH_SIZE = 64
+EPOCHS = 3
+LEARNING_RATE = 0.001  # Keras's default for Adam
+CLIP_NORM = 1.0
+TRAINED_REVIEWS = 4000
+MEASURED_REVIEWS = 256
+VALIDATED_REVIEWS = 1000
+REACH = 0.01
+"""A step counts as reached while its gradient is at least this share of the last step's."""
+
+
+def of_length(tokens: "pd.DataFrame", steps: int, most: int) -> tuple[np.ndarray, np.ndarray]:
+    """Returns the last `steps` token ids, <int32>[reviews, steps], and the labels, <float32>[reviews], of the first
+    `most` reviews that have as many: no padding, so that a step is the same distance from the end in all of them."""
+    rows = tokens[tokens["token_ids"].str.len() >= steps].head(most)
+    return np.stack([ids[-steps:] for ids in rows["token_ids"]]).astype(np.int32), rows["label"].to_numpy(np.float32)
+
+
+def study(train: "pd.DataFrame", validation: "pd.DataFrame", *, vocabulary_size: int, seed: int) -> dict[str, Any]:
+    """Trains and measures the three networks.
+
+    Args:
+        train, validation: tables of reviews with label and token_ids.
+
+    Returns:
+        `steps` (the median length of the training reviews), `units`, `reviews` (trained, measured and validated),
+        `epochs`, `reach_share` (REACH), and in `cells` by cell: `parameters`, `val_accuracy` after training, and for
+        `untrained` and `trained` the `gradient`, the mean norm by steps back from the last one, relative to the last
+        one's, and `reach`, how many steps back it stays at or above REACH.
+    """
+    steps = int(train["token_ids"].str.len().median())
+    reviews, label = of_length(train, steps, TRAINED_REVIEWS)
+    held_out, held_out_label = of_length(validation, steps, VALIDATED_REVIEWS)
+    measured = held_out[:MEASURED_REVIEWS], held_out_label[:MEASURED_REVIEWS]
+    cells = {}
+    for cell in CELLS:
+        model = _network(cell, vocabulary_size, seed)
+        untrained = gradients(model, *measured)
+        model.fit(reviews, label, batch_size=BATCH_SIZE, epochs=EPOCHS, verbose=0)
+        _, accuracy = model.evaluate(held_out, held_out_label, batch_size=BATCH_SIZE, verbose=0)
+        cells[cell] = {
+            "parameters": model.count_params(),
+            "val_accuracy": float(accuracy),
+            "untrained": _by_distance(untrained),
+            "trained": _by_distance(gradients(model, *measured)),
+        }
+    return {
+        "steps": steps,
+        "units": UNITS,
+        "reviews": {"trained": len(reviews), "measured": len(measured[0]), "validated": len(held_out)},
+        "epochs": EPOCHS,
+        "reach_share": REACH,
+        "cells": cells,
+    }
+
+
+def gradients(model: "keras.Model", token_ids: np.ndarray, label: np.ndarray) -> np.ndarray:
+    """Returns <float>[reviews, steps], the norm of the gradient of each review's cross-entropy with respect to the
+    embedded input of each step.
+
+    Args:
+        model: three layers: embedding, a recurrent layer that returns its last state, logit.
+        token_ids: <int32>[reviews, steps], without padding.
+        label: <float32>[reviews].
+    """
+    import tensorflow as tf
+
+    embedding, recurrent, logit = model.layers[-3:]
+
+    @tf.function
+    def norms(ids: Any, labels: Any) -> Any:
+        embedded = embedding(ids)
+        with tf.GradientTape() as tape:
+            tape.watch(embedded)
+            scores = logit(recurrent(embedded))[:, 0]
+            # Reviews do not touch each other, so the gradient of the sum is each review's own.
+            loss = tf.reduce_sum(tf.nn.sigmoid_cross_entropy_with_logits(labels=labels, logits=scores))
+        return tf.norm(tape.gradient(loss, embedded), axis=-1)
+
+    return norms(token_ids, label).numpy()
+
+
+def _network(cell: str, vocabulary_size: int, seed: int) -> "keras.Model":
+    import keras
+
+    keras.utils.set_random_seed(seed)
+    small = keras.initializers.RandomUniform(-(UNITS**-0.5), UNITS**-0.5)
+    layers = {
+        "simple_rnn_random": lambda: keras.layers.SimpleRNN(UNITS, recurrent_initializer=small),
+        "simple_rnn": lambda: keras.layers.SimpleRNN(UNITS),
+        "lstm": lambda: keras.layers.LSTM(UNITS),
+    }
+    token_ids = keras.Input((None,), dtype="int32")
+    embedded = keras.layers.Embedding(vocabulary_size, UNITS)(token_ids)
+    model = keras.Model(token_ids, keras.layers.Dense(1)(layers[cell]()(embedded)))
+    model.compile(
+        keras.optimizers.Adam(LEARNING_RATE, clipnorm=CLIP_NORM),
+        keras.losses.BinaryCrossentropy(from_logits=True),
+        metrics=[keras.metrics.BinaryAccuracy(threshold=0.0)],
+    )
+    return model
+
+
+def _by_distance(norms: np.ndarray) -> dict[str, Any]:
+    mean = norms.mean(axis=0, dtype=np.float64)[::-1]
+    relative = mean / mean[0]
+    below = np.flatnonzero(relative < REACH)
+    return {
+        "gradient": [float(f"{value:.4g}") for value in relative],
+        "reach": int(below[0]) - 1 if len(below) else len(relative) - 1,
+    }

@@ -1,0 +1,134 @@
+"""What years of nights would leave behind, and which of it may go.
+
+Only what retraining itself made is ever removed: its records, its runs and those of the models it trained, the versions
+of these that were never promoted, and what DVC cached for commits that are long past. Source files, accepted or
+quarantined, stay, and so does every version that was ever promoted, with its run.
+"""
+
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING
+
+from pipeline import provenance, records, registry, tracking
+from pipeline.errors import PipelineError
+from pipeline.ledger import Ledger
+from pipeline.params import RetentionParams
+from pipeline.records import PARENT, RETRAIN, Record
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+    from mlflow.entities import Run
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What may go: records, versions by number, and runs by id."""
+
+    records: tuple[Record, ...] = ()
+    versions: tuple[str, ...] = ()
+    runs: tuple[str, ...] = ()
+
+    def __bool__(self) -> bool:
+        return bool(self.records or self.versions or self.runs)
+
+    def __str__(self) -> str:
+        numbers = f" ({', '.join(self.versions)})" if self.versions else ""
+        return (
+            f"{len(self.records)} records, {len(self.versions)} versions{numbers} and {len(self.runs)} runs are past "
+            "their time"
+        )
+
+    def as_dict(self) -> dict[str, int]:
+        return {"records": len(self.records), "versions": len(self.versions), "runs": len(self.runs)}
+
+
+def plan(params: RetentionParams, dataset: str, known: list[Record]) -> Plan:
+    """Returns what may go by `params`, changing nothing."""
+    past = tuple(known[: max(len(known) - params.records, 0)])
+    if not tracking.store_exists():
+        return Plan(past)
+    client, name = tracking.connect(), registry.registered_name(dataset)
+    before = (datetime.now(UTC) - timedelta(days=params.days)).timestamp() * 1000
+    ours = {run.info.run_id: run for run in _runs_of_nights(client)}
+    old = {run_id for run_id, run in ours.items() if run.info.start_time < before and run.info.status != "RUNNING"}
+    if not client.search_registered_models(f"name = '{name}'"):
+        return Plan(past, runs=tuple(sorted(old)))
+    stays = _versions_that_stay(client, name)
+    run_of = {str(version.version): str(version.run_id) for version in registry.versions(client, name)}
+    gone = tuple(number for number, run_id in run_of.items() if run_id in old and number not in stays)
+    runs = old - {run_id for number, run_id in run_of.items() if number not in gone}
+    return Plan(past, gone, tuple(sorted(runs)))
+
+
+def _runs_of_nights(client: "MlflowClient") -> "Iterator[Run]":
+    """Yields the runs of retraining, and of the models that it trained; those too that were marked as deleted when a
+    kill came before their space was freed."""
+    from mlflow.entities import ViewType
+
+    experiment = tracking.experiment_id(client)
+    for condition in (f"tags.{tracking.KIND} = '{RETRAIN}'", f"tags.`{PARENT}` != ''"):
+        token = None
+        while True:
+            page = client.search_runs([experiment], condition, ViewType.ALL, max_results=1000, page_token=token)
+            yield from page
+            token = page.token
+            if not token:
+                break
+
+
+def _versions_that_stay(client: "MlflowClient", name: str) -> set[str]:
+    """Returns the versions that were ever champion, and those that an alias points at."""
+    lines = Ledger(registry.ledger_file(name)).read().lines
+    aliases = client.get_registered_model(name).aliases
+    return {line[end] for line in lines for end in ("from", "to")} | {str(number) for number in aliases.values()}
+
+
+def apply(found: Plan, dataset: str) -> None:
+    """Removes what `plan` found; harmless to do again after a kill."""
+    for record in found.records:
+        records.remove(record)
+    if not found.versions and not found.runs:
+        return
+    client, name = tracking.connect(), registry.registered_name(dataset)
+    for number in found.versions:
+        client.delete_model_version(name, number)
+    for run_id in found.runs:
+        if client.get_run(run_id).info.lifecycle_stage == "active":
+            client.delete_run(run_id)
+    _free(found.runs)
+
+
+def _free(runs: Sequence[str]) -> None:
+    """Frees the space of deleted runs, and of the models logged in them, in a SQLite store: deleting alone marks them.
+    A server's store is its keeper's to clean."""
+    uri = tracking.tracking_uri()
+    if runs and uri.startswith("sqlite:///"):
+        command = [sys.executable, "-m", "mlflow", "gc", "--backend-store-uri", uri, "--run-ids", ",".join(runs)]
+        subprocess.run(command, check=False, stdout=subprocess.DEVNULL)
+        for run_id in runs:  # whose empty folders MLflow leaves
+            folder = tracking.store_folder() / "mlartifacts" / run_id
+            if not any(file.is_file() for file in folder.rglob("*")):
+                shutil.rmtree(folder, ignore_errors=True)
+
+
+def collect_cache(params: RetentionParams, *, dry: bool = False) -> int:
+    """Drops what DVC cached and neither the workspace, the last `commits` of a branch, a tag nor an experiment uses.
+
+    Returns:
+        How many objects were dropped, or with `dry` would be.
+
+    Raises:
+        PipelineError: DVC refused.
+    """
+    command = [sys.executable, "-m", "dvc", "gc", "--force", "--workspace"]
+    if provenance.git_commit():
+        command += ["--rev", "HEAD", "--num", str(params.commits), "--all-branches", "--all-tags", "--all-experiments"]
+    done = subprocess.run([*command, "--dry"] if dry else command, capture_output=True, text=True)
+    if done.returncode:
+        raise PipelineError(f"dvc gc failed: {' '.join(done.stderr.split())[:300]}")
+    return sum(int(count) for count in re.findall(r"Removed (\d+) objects", done.stdout + done.stderr))

@@ -1,0 +1,26 @@
+"""Stage `report`: the page that shows everything, readable without a network."""
+
+from pipeline import results
+from pipeline.artifacts import (
+    RECURRENCE_REPORT,
+    REGISTRY_REPORT,
+    REPORT_PAGE,
+    read_json,
+    write_text,
+)
+from pipeline.errors import run_command
+from pipeline.params import load_params
+from pipeline.report import page
+
+
+def main() -> None:
+    params = load_params()
+    found = results.read(list(params.models))
+    registry = read_json(REGISTRY_REPORT, ("decision", "reason"))
+    recurrence = read_json(RECURRENCE_REPORT, ("cells", "steps"))
+    write_text(REPORT_PAGE, page(found, registry, recurrence, params.dataset))
+    print(f"report: {REPORT_PAGE}")
+
+
+if __name__ == "__main__":
+    run_command(main)

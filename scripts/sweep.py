@@ -1,0 +1,193 @@
+"""How much accuracy moves when nothing but the seed changes: `make sweep`, or `python scripts/sweep.py --seeds 5`.
+
+Each seed is a DVC experiment `seed-<n>` of the checked out commit; its trainings are MLflow runs of that name in this
+checkout's store. They run in `.sweep/`, a clone that shares this checkout's DVC cache, so the checkout stays as it is.
+The seed of params.yaml decides the validation split, the first weights, the order of the batches and the hidden tokens;
+the test reviews are the same for all. A sweep that was interrupted goes on when it is called again: with the next seed,
+the next stage, and a training with its next epoch.
+
+The result is `reports/noise.json`: mean and standard deviation over the seeds of each model's accuracy, and of the
+models' difference at the same seed. MLflow has to hold the same figures as DVC, or the sweep fails.
+"""
+
+import argparse
+import json
+import os
+import statistics
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from itertools import combinations
+from pathlib import Path
+from typing import Any
+
+from scipy.stats import chi2
+
+from pipeline import tracking
+from pipeline.artifacts import LABELLED_POINTER, REPORTS, evaluation_reports, train_reports, write_json
+from pipeline.errors import DataError, PipelineError, UsageError, run_command
+from pipeline.params import Params, load_params
+
+CLONE = Path(".sweep")
+DVC = (sys.executable, "-m", "dvc")
+NOISE_REPORT = REPORTS / "noise.json"
+LEVEL = 0.05
+Measured = dict[str, dict[int, dict[str, float]]]
+"""Model → seed → accuracy on `validation` and `test`."""
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--seeds", type=int, default=3, metavar="N", help="from that of params.yaml on (default 3)")
+    parser.add_argument("--models", nargs="+", metavar="MODEL", help="models of params.yaml (default: all)")
+    arguments = parser.parse_args()
+    if arguments.seeds < 2:
+        raise UsageError("--seeds: a deviation takes at least 2")
+    params = load_params()
+    models = arguments.models or list(params.models)
+    for model in models:
+        params.model(model)
+    seeds = range(params.seed, params.seed + arguments.seeds)
+    finished = experiments()
+    for seed in seeds:
+        if name(seed) not in finished:
+            run(clone(), seed, models)
+    finished = experiments()
+    measured = {model: {seed: figures(finished[name(seed)], model) for seed in seeds} for model in models}
+    write_json(NOISE_REPORT, noise(params, measured))
+    print(table(measured))
+
+
+def name(seed: int) -> str:
+    return f"seed-{seed}"
+
+
+def experiments() -> dict[str, str]:
+    """Returns name → commit of the DVC experiments of the checked out commit."""
+    listed = git("for-each-ref", "--format=%(refname:lstrip=4) %(objectname)", refs())
+    return dict(line.split() for line in listed.splitlines())
+
+
+def refs() -> str:
+    """Returns where DVC keeps the experiments of the checked out commit."""
+    head = git("rev-parse", "HEAD")
+    return f"refs/exps/{head[:2]}/{head[2:]}/"
+
+
+def clone() -> Path:
+    """Returns the clone, at the checked out commit; one that is there already keeps what was begun in it."""
+    head = git("rev-parse", "HEAD")
+    if not (CLONE / ".git").exists():
+        git("clone", "--quiet", "--no-checkout", ".", str(CLONE))
+    if git("-C", str(CLONE), "rev-parse", "HEAD") != head or not (CLONE / "dvc.yaml").exists():
+        git("-C", str(CLONE), "fetch", "--quiet", "origin", "HEAD")
+        git("-C", str(CLONE), "checkout", "--quiet", "--force", "--detach", head)
+    cache = subprocess.run([*DVC, "cache", "dir"], capture_output=True, text=True, check=True).stdout.strip()
+    (CLONE / ".dvc/config.local").write_text(f"[cache]\n    dir = {Path(cache).resolve()}\n")
+    if (CLONE / LABELLED_POINTER).exists():
+        subprocess.run([*DVC, "checkout", "--quiet", str(LABELLED_POINTER)], cwd=CLONE, check=True)
+    return CLONE
+
+
+def run(folder: Path, seed: int, models: Sequence[str]) -> None:
+    """Runs the experiment of `seed` up to the evaluation of each model, and brings it here when it has succeeded."""
+    kept = {key: value for key, value in os.environ.items() if not key.startswith(("MLFLOW_", "DVC_"))}
+    environment = kept | {"PYTHONPATH": str(folder.resolve()), "MLFLOW_TRACKING_URI": tracking.tracking_uri()}
+    environment["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{environment['PATH']}"
+    command = [*DVC, "exp", "run", "--name", name(seed), "--set-param", f"seed={seed}"]
+    done = subprocess.run([*command, *(f"evaluate@{model}" for model in models)], cwd=folder, env=environment)
+    if done.returncode:
+        raise PipelineError(f"the experiment {name(seed)} failed; `make sweep` goes on with it")
+    git("fetch", "--quiet", str(folder), f"+{refs()}*:{refs()}*")
+
+
+def figures(commit: str, model: str) -> dict[str, float]:
+    """Returns the accuracies that an experiment found for `model`, as DVC has them; raises if MLflow differs."""
+    record = read(commit, train_reports(model) / "run.json")
+    found = {
+        "validation": record["metrics"]["best_val_accuracy"],
+        "test": read(commit, evaluation_reports(model) / "metrics.json")["accuracy"],
+    }
+    run = tracking.find_run(tracking.connect(), record["run_id"])
+    if run is None:
+        raise DataError(f"the MLflow store has no run {record['run_id']}, which trained {model} in {commit[:8]}")
+    tracked = {"validation": run.data.metrics["best_val_accuracy"], "test": run.data.metrics.get("test/accuracy")}
+    if tracked != found:
+        raise DataError(f"DVC has {found} for {model} in {commit[:8]}, MLflow's run {record['run_id']} has {tracked}")
+    return found
+
+
+def read(commit: str, file: Path) -> dict[str, Any]:
+    return json.loads(git("show", f"{commit}:{file.as_posix()}"))
+
+
+def git(*arguments: str) -> str:
+    try:
+        return subprocess.run(["git", *arguments], capture_output=True, text=True, check=True).stdout.strip()
+    except subprocess.CalledProcessError as error:
+        raise PipelineError(f"git {' '.join(arguments)} failed: {error.stderr.strip()}") from None
+
+
+def noise(params: Params, measured: Measured) -> dict[str, Any]:
+    """Returns the report: what was measured, with mean and deviation of each model and of each pair's difference."""
+    pairs = {f"{second} - {first}": (first, second) for first, second in combinations(measured, 2)}
+    return {
+        "dataset": params.dataset,
+        "git_commit": git("rev-parse", "HEAD"),
+        "varied": "seed: validation split, first weights, order of batches, hidden tokens",
+        "models": {
+            model: {
+                split: spread({seed: found[split] for seed, found in by_seed.items()}) for split in splits(measured)
+            }
+            for model, by_seed in measured.items()
+        },
+        "differences": {
+            pair: {
+                split: spread(
+                    {seed: found[split] - measured[first][seed][split] for seed, found in measured[second].items()}
+                )
+                for split in splits(measured)
+            }
+            for pair, (first, second) in pairs.items()
+        },
+    }
+
+
+def splits(measured: Measured) -> Iterator[str]:
+    return iter(next(iter(next(iter(measured.values())).values())))
+
+
+def spread(values: dict[int, float]) -> dict[str, Any]:
+    """Returns mean and standard deviation (n - 1) of values by seed, and the deviation's 95% interval.
+
+    The interval is that of a normal distribution's, from chi-squared with n - 1 degrees of freedom: of few seeds the
+    deviation is known to a factor, not to a digit.
+    """
+    freedom = len(values) - 1
+    deviation = statistics.stdev(values.values())
+    bounds = [deviation * (freedom / chi2.ppf(share, freedom)) ** 0.5 for share in (1 - LEVEL / 2, LEVEL / 2)]
+    return {
+        "mean": statistics.mean(values.values()),
+        "deviation": deviation,
+        "deviation_interval": bounds,
+        "values": {str(seed): value for seed, value in values.items()},
+    }
+
+
+def table(measured: Measured) -> str:
+    """Returns each seed's accuracies, and mean and standard deviation under them, as text."""
+    columns = [(model, split) for model in measured for split in splits(measured)]
+    seeds = list(next(iter(measured.values())))
+    values = [[measured[model][seed][split] for seed in seeds] for model, split in columns]
+    lines = [["seed", *(f"{model} {split}" for model, split in columns)]]
+    lines += [[str(seed), *(f"{column[row]:.4f}" for column in values)] for row, seed in enumerate(seeds)]
+    lines += [
+        [statistic.__name__, *(f"{statistic(column):.4f}" for column in values)]
+        for statistic in (statistics.mean, statistics.stdev)
+    ]
+    widths = [max(len(line[column]) for line in lines) for column in range(len(lines[0]))]
+    return "\n".join("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)) for line in lines)
+
+
+if __name__ == "__main__":
+    run_command(main)

@@ -1,0 +1,179 @@
+"""A working folder with all reports of two models, made in a second from drawn predictions: what `card` and `report`
+read, written by the functions that the stages call."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from pipeline import artifacts, comparison, evaluation, limits, plots, recurrence
+
+REVIEWS = 400
+HOSTILE = 'I liked it <script>alert("1")</script><img src=x onerror=alert(2)> & "quotes" '
+LENGTH = np.arange(9, 9 + REVIEWS)
+_GENERATOR = np.random.default_rng(7)
+_LABEL = _GENERATOR.integers(0, 2, REVIEWS)
+TEXT = pd.Series([f"{HOSTILE}{number} " * 8 for number in range(REVIEWS)])
+
+
+def predictions(skill: float) -> pd.DataFrame:
+    logit = _GENERATOR.normal(skill * (2 * _LABEL - 1), 1.5)
+    return pd.DataFrame(
+        {
+            "id": [f"test/{number}" for number in range(REVIEWS)],
+            "label": _LABEL,
+            "logit": logit,
+            "probability": evaluation.probability(logit),
+            "length": LENGTH,
+        }
+    )
+
+
+def record(model: str, val_accuracy: float) -> dict[str, Any]:
+    """A `run.json`."""
+    metrics = {"epochs": 2, "best_epoch": 1, "training_seconds": 61.5, "parameters": 598_209}
+    params = {"cell": "lstm", "embedding_dim": 64, "recurrent_units": [64], "pooling": "last", "dense_units": 64}
+    rates = {"dropout": 0.5, "token_dropout": 0.3, "learning_rate": 0.002, "batch_size": 64}
+    tags = {"model": model, "dataset": "imdb_reviews", "seed": "42", "device": "CPU", "python": "3.11.7"}
+    made_from = {"version.tensorflow": "2.21.0", "version.keras": "3.15.0", "md5.data/batches/train": "e" * 32 + ".dir"}
+    commit = {"mlflow.source.git.commit": "c0ffee" + "0" * 34, "git.dirty": "false"}
+    return {
+        "run_id": "1" * 32,
+        "model": model,
+        "weights_sha256": "a" * 64,
+        "metrics": metrics | {"best_val_accuracy": val_accuracy, "best_val_loss": 0.4},
+        "params": params | rates,
+        "tags": tags | made_from | commit,
+    }
+
+
+def padding_study() -> dict[str, Any]:
+    outcome = {"accuracy": 0.8725, "sentences": {}, "padded": 100, "mean_change": 0.0}
+    masked = outcome | {"largest_change": 1e-7, "flipped": 0}
+    unmasked = outcome | {"largest_change": 0.88, "flipped": 21, "accuracy": 0.7512}
+    return {
+        "reviews": 100,
+        "widths": {"padded_to_2048": 2048},
+        "tolerance": 1e-5,
+        "masking_holds": True,
+        "masked": {"unpadded": outcome, "padded_to_2048": masked},
+        "unmasked": {"unpadded": outcome, "padded_to_2048": unmasked},
+    }
+
+
+def gates() -> dict[str, Any]:
+    values = np.linspace(0.1, 0.9, 6).reshape(2, 3).tolist()
+    names = ("input_gate", "forget_gate", "output_gate", "cell")
+    return {
+        "text": "A dull film",
+        "tokens": ["A ", "dull ", "film"],
+        "units": 64,
+        "shown": [3, 9],
+        **dict.fromkeys(names, values),
+        "mean_forget_gate": 0.7312,
+        "probability": [0.5, 0.2, 0.1],
+        "largest_difference": 2e-7,
+    }
+
+
+def cell(reach: int) -> dict[str, Any]:
+    moment = {"gradient": [1.0, 0.1, 0.001], "reach": reach}
+    return {"parameters": 264_033, "val_accuracy": 0.75, "untrained": moment, "trained": moment}
+
+
+def expectation(sentence: str, unexpected: int) -> dict[str, Any]:
+    found = {"unexpected_count": unexpected, "rows": 25_000, "success": True}
+    return {"table": "raw_train", "sentence": sentence, "severity": "advisory"} | found
+
+
+def write(folder: Path) -> None:
+    """Writes all reports to `folder`, which must be the working folder."""
+    tables = {"single": predictions(1.0), "stacked": predictions(1.4), "baseline": predictions(2.0)}
+    for (name, table), val_accuracy in zip(tables.items(), (0.86, 0.87, 0.9), strict=True):
+        label, logit = table["label"].to_numpy(), table["logit"].to_numpy()
+        metrics = evaluation.report(label, logit, bins=15, samples=100, seed=42)
+        reports = artifacts.evaluation_reports(name)
+        reports.mkdir(parents=True)
+        for kind, curve in evaluation.curves(label, logit, bins=15).items():
+            curve.to_csv(reports / f"{kind}.csv", index=False)
+        if name == "baseline":
+            artifacts.write_json(artifacts.BASELINE_REPORT, metrics | {"features": 615_616, "seconds": 17.0})
+            continue
+        metrics["slices"] = evaluation.slices(label, logit, LENGTH, samples=100, seed=42)
+        artifacts.write_json(reports / "metrics.json", metrics)
+        artifacts.write_json(reports / "padding_study.json", padding_study())
+        artifacts.write_json(reports / "limits.json", limits.limits(lambda texts: np.linspace(0, 1, len(texts))))
+        artifacts.write_json(reports / "gates.json", gates())
+        artifacts.write_json(artifacts.train_reports(name) / "run.json", record(name, val_accuracy))
+        epochs = {"epoch": [1, 2], "accuracy": [0.7, 0.8], "loss": [0.6, 0.5]}
+        history = pd.DataFrame(epochs | {"val_accuracy": [0.75, 0.74], "val_loss": [0.5, 0.6]})
+        history.to_csv(artifacts.train_reports(name) / "history.csv", index=False)
+    compared = comparison.compare(tables, ["baseline"], "stacked", LENGTH, TEXT, samples=100, seed=42)
+    artifacts.write_json(artifacts.COMPARISON_REPORT, compared)
+    write_data_reports()
+    plots.batching(
+        artifacts.BATCHING_PICTURE,
+        lengths=LENGTH,
+        batch_widths=np.array([64, 128]),
+        batch_rows=np.array([64, 64]),
+        batch_real_tokens=np.array([2080, 6176]),
+    )
+    study = {"steps": 3, "units": recurrence.UNITS, "epochs": 3, "reach_share": 0.01}
+    reviews = {"trained": 4000, "measured": 256, "validated": 1000}
+    cells = {name: cell(reach) for reach, name in enumerate(recurrence.CELLS, start=1)}
+    artifacts.write_json(artifacts.RECURRENCE_REPORT, study | {"reviews": reviews, "cells": cells})
+    artifacts.write_json(artifacts.REGISTRY_REPORT, registry(tables["stacked"], tables["single"]))
+
+
+def write_data_reports() -> None:
+    split = {
+        "raw_rows": {"train": 25_000, "test": 25_000},
+        "dropped_from_train": {"surplus_copies": 96, "text_also_in_test": 123},
+        "surplus_copies_kept_in_test": 199,
+        "rows": {"train": 22_302, "validation": 2_479, "test": REVIEWS},
+    }
+    expectations = [expectation("at least 30% of the texts hold no HTML line break", 14_665)]
+    counts = {"critical": {"evaluated": 70, "broken": 0}, "advisory": {"evaluated": 29, "broken": 4}}
+    batching = {"padding_share": 0.0275, "classic_padding_share": 0.6692}
+    artifacts.write_json(artifacts.SPLIT_REPORT, split)
+    artifacts.write_json(artifacts.VALIDATION_REPORT, counts | {"success": True, "expectations": expectations})
+    artifacts.write_json(artifacts.TOKENIZER_REPORT, {"vocabulary_size": 8185, "max_tokens": 1024, "splits": {}})
+    artifacts.write_json(artifacts.BATCHING_REPORT, {"train": batching, "test": batching})
+
+
+def registry(challenger: pd.DataFrame, champion: pd.DataFrame) -> dict[str, Any]:
+    """A report of `register` that promoted version 4 over version 2."""
+
+    def made_from(version: str, model: str, accuracy: float) -> dict[str, Any]:
+        told = record(model, 0.87)
+        params = {name: str(value) for name, value in told["params"].items()} | {"learning_rate": f"0.00{version}"}
+        accuracies = {"test_accuracy": accuracy, "val_accuracy": 0.87}
+        return {"version": version, "model": model, "registered": "2026-11-23", "params": params, **accuracies} | {
+            "tags": {name: value for name, value in told["tags"].items() if name != "model"}
+        }
+
+    lines = [
+        {"seq": 1, "when": "2026-11-16T03:00:00+00:00", "decision": "first", "from": None, "to": "2", "reason": "One."},
+        {
+            "seq": 2,
+            "when": "2026-11-23T03:00:00+00:00",
+            "decision": "promoted",
+            "from": "2",
+            "to": "4",
+            "reason": "Two.",
+        },
+    ]
+    now = made_from("4", "stacked", 0.8655)
+    flipped = comparison.flipped(challenger, champion, TEXT)
+    return {
+        "registered_model": "imdb-sentiment",
+        "decision": "promoted",
+        "reason": "Two.",
+        "champion": "4",
+        "challenger": "4",
+        "history": lines,
+        "champion_made_from": now,
+        "challenger_made_from": now,
+        "against": {"made_from": made_from("2", "single", 0.8611), "flipped": flipped},
+    }
