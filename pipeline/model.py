@@ -41,8 +41,8 @@ def prepare_device(*, seed: int, deterministic: bool) -> str:
     if deterministic:
         tf.config.experimental.enable_op_determinism()
     if not gpus:
-        # One step of an LSTM of 64 units is too small a product to be divided: on 2 cores the cores spent more than
-        # half of their time waiting for each other (`make bench`, `threads`).
+        # One step of an LSTM of 64 units is too small a product to be divided: on 2 cores that takes more than twice
+        # as long an epoch (`make bench`, `threads`).
         os.environ.setdefault("TF_NUM_INTRAOP_THREADS", "1")
         return "CPU"
     return f"GPU: {tf.config.experimental.get_device_details(gpus[0]).get('device_name', gpus[0].name)}"

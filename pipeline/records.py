@@ -19,7 +19,6 @@ ENDED_WELL = (SKIPPED, PROMOTED, REJECTED)
 Record = dict[str, Any]
 _STATUS = {FAILED: "FAILED"}
 _ID = "retrain.id"
-_NOTE = "mlflow.note.content"
 PARENT = "mlflow.parentRunId"
 """MLflow's own tag: its UI shows a run below the one that this names."""
 _KEYS = ("run", "id", "outcome")
@@ -71,7 +70,7 @@ def publish(record: Record) -> None:
         "champion.before": str(record.get("champion_before")),
         "champion.after": str(record.get("champion_after")),
         "dataset": str(record.get("dataset")),
-        _NOTE: describe(record),
+        tracking.NOTE: describe(record),
         **{f"retrain.child.{model}": run_id for model, run_id in record.get("children", {}).items()},
         **provenance.process_tags(),
     }

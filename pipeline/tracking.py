@@ -23,12 +23,13 @@ EXPERIMENT = "imdb-sentiment"
 KIND = "kind"
 """The tag that says what a run is, so that a table of runs can be one of trainings alone."""
 TRAINING = "training"
+NOTE = "mlflow.note.content"
+"""MLflow's tag for a description, of a run or an experiment."""
 INPUTS = {context: BATCHES / split for context, split in (("training", "train"), ("validation", "validation"))}
 """The data sets of a training, by MLflow's name of what they are for."""
 SYSTEM_METRICS_INTERVAL_S = 2
 """Also a run of half a minute gets a curve."""
 _SQLITE = "sqlite:///"
-_NOTE = "mlflow.note.content"
 _DIGEST_LENGTH = 36  # MLflow's limit
 
 
@@ -222,7 +223,7 @@ def describe(client: "MlflowClient", run_id: str, accuracy_interval: Sequence[fl
     """Writes the story of a training, as far as it has come, into its run's description."""
     run = client.get_run(run_id)
     told = story.tell(run.info.status, run.data.tags, run.data.params, run.data.metrics, accuracy_interval)
-    client.set_tag(run_id, _NOTE, told)
+    client.set_tag(run_id, NOTE, told)
 
 
 def log_epoch(run_id: str, epoch: Mapping[str, float]) -> None:

@@ -15,7 +15,6 @@ if TYPE_CHECKING:
 
 VIEW = "trainings"
 _TAG = f"mlflow.sharedViewState.{VIEW}"
-_NOTE = "mlflow.note.content"
 _DESCRIPTION = """\
 Recurrent networks that tell the sentiment of movie reviews, trained by this project's DVC pipeline.
 
@@ -65,8 +64,8 @@ def save(client: "MlflowClient") -> None:
     )
     if experiment.tags.get(_TAG) != view:
         client.set_experiment_tag(experiment.experiment_id, _TAG, view)
-    if _NOTE not in experiment.tags:
-        client.set_experiment_tag(experiment.experiment_id, _NOTE, _DESCRIPTION)
+    if tracking.NOTE not in experiment.tags:
+        client.set_experiment_tag(experiment.experiment_id, tracking.NOTE, _DESCRIPTION)
 
 
 def addresses(server: str, experiment_id: str) -> list[tuple[str, str]]:
