@@ -5,7 +5,7 @@ BIN := $(abspath $(VENV))/bin
 export PATH := $(BIN):$(PATH)
 READY := $(VENV)/.ready
 
-.PHONY: demo test lint repro bench sweep lock clean
+.PHONY: demo test lint repro bench sweep readme lock clean
 .DEFAULT_GOAL := help
 
 help: ## List what can be made
@@ -38,6 +38,9 @@ SEEDS ?= 3
 
 sweep: $(READY) ## Train both models for SEEDS seeds: how much accuracy moves by itself
 	$(BIN)/python scripts/sweep.py --seeds $(SEEDS)
+
+readme: $(READY) ## Write README's figures anew from reports/
+	$(BIN)/python -m scripts.readme
 
 RESOLVE = uv pip compile pyproject.toml --extra dev --universal --python-version 3.11 --generate-hashes --no-annotate \
   --allow-unsafe --no-header --quiet

@@ -2,7 +2,8 @@
 
 import argparse
 
-from benchmarks.report import PICTURE, REPORT, TARGETS, markdown, picture
+from benchmarks import measure
+from benchmarks.report import PICTURE, REPORT, TARGETS, picture
 from pipeline.artifacts import write_json
 from pipeline.errors import run_command
 
@@ -10,15 +11,7 @@ from pipeline.errors import run_command
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument("--quick", action="store_true", help="end within 5 minutes: fewer reviews and rounds")
-    parser.add_argument(
-        "--readme", action="store_true", help="measure nothing; print the last report as README's table"
-    )
     options = parser.parse_args()
-    if options.readme:
-        print(markdown())
-        return
-    from benchmarks import measure
-
     size = measure.QUICK if options.quick else measure.FULL
     found = {"mode": "quick" if options.quick else "full", "targets": TARGETS, **measure.report(size)}
     write_json(REPORT, found)

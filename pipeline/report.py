@@ -21,13 +21,14 @@ _TAGS_SHOWN = {
 _PREFIXES_SHOWN = {"md5.": "md5 of ", "version.": ""}
 
 
-def page(found: Results, registry: Report, recurrence: Report, dataset: str) -> str:
+def page(found: Results, registry: Report, recurrence: Report, noise: Report | None, dataset: str) -> str:
     """Returns the page as HTML.
 
     Args:
         found: the reports of data, models and their comparison.
         registry: `registration.register`'s report.
         recurrence: `recurrence.study`'s.
+        noise: `results.read_noise`'s.
         dataset: name of the data set.
     """
     return render(
@@ -47,12 +48,14 @@ def page(found: Results, registry: Report, recurrence: Report, dataset: str) -> 
         flips=_flips(found, registry),
         changes=_changes(registry),
         recurrence=recurrence,
+        noise=noise,
         cells=figures.CELL_NAMES,
         provenance=provenance({name: model.tags for name, model in found.models.items()}),
         sentences={
             "wrong": results.wrong_sentence(found, found.best),
             "padding": {name: results.padding_sentence(model) for name, model in found.models.items()},
             "batching": results.batching_sentence(found),
+            "noise": results.noise_sentences(noise) if noise else None,
         },
     )
 

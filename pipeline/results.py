@@ -8,6 +8,7 @@ from pipeline.artifacts import (
     BASELINE_REPORT,
     BATCHING_REPORT,
     COMPARISON_REPORT,
+    REPORTS,
     SPLIT_REPORT,
     TOKENIZER_REPORT,
     VALIDATION_REPORT,
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
     import pandas as pd
 
 BASELINE = "baseline"
+NOISE_REPORT = REPORTS / "noise.json"
+"""What `make sweep` measured; no stage writes it."""
 LEVEL = 0.05
 """p below which a difference is called real, as in the gate's usual level."""
 
@@ -95,6 +98,14 @@ def read(models: "list[str]") -> Results:
     )
 
 
+def read_noise(dataset: str) -> Report | None:
+    """Returns how much accuracy moves with the seed, or None where that was not measured on `dataset`."""
+    if not NOISE_REPORT.exists():
+        return None
+    noise = read_json(NOISE_REPORT, ("dataset", "git_commit", "models", "differences"))
+    return noise if noise["dataset"] == dataset else None
+
+
 def _model(name: str) -> ModelResults:
     folder = evaluation_reports(name)
     gates = folder / "gates.json"
@@ -162,6 +173,24 @@ def paired_sentence(pair: Report, reviews: int) -> str:
         f"{side} that of {second} (95% interval of the difference {points(low)} to {points(high)}), {chance} (exact "
         f"McNemar p {p_value(pair['mcnemar_p'])}): {pair['only_first_right']:,} reviews that only {first} gets right, "
         f"{pair['only_second_right']:,} that only {second} does."
+    )
+
+
+def noise_sentences(noise: Report) -> str:
+    """Says how much test accuracy moves when a model is trained again with another seed, and what that does to the
+    models' differences."""
+    models = {name: measured["test"] for name, measured in noise["models"].items()}
+    seeds = len(next(iter(models.values()))["values"])
+    by_model = ", ".join(
+        f"{name} reaches {found['mean']:.4f} ± {found['deviation']:.4f}" for name, found in models.items()
+    )
+    apart = ", ".join(
+        f"{pair.replace('-', '−')} is {points(found['test']['mean'])} ± {100 * found['test']['deviation']:.2f} points"
+        for pair, found in noise["differences"].items()
+    )
+    return (
+        f"Trained with {seeds} seeds, {by_model} (mean and standard deviation of test accuracy)"
+        f"{f'; {apart}' if apart else ''}."
     )
 
 

@@ -50,11 +50,23 @@ def table() -> str:
 
 
 def markdown() -> str:
-    """Returns the results as a Markdown table, and under it whether the models differ, as README shows them."""
-    lines = [HEADER, ("---",) * len(HEADER), *rows()]
-    found = results.read(list(load_params().models))
-    verdict = results.paired_sentence(found.comparison["pairs"][0], found.comparison["reviews"])
-    return "\n".join([*(f"| {' | '.join(line)} |" for line in lines), "", textwrap.fill(verdict, _MARKDOWN_WIDTH)])
+    """Returns the results as a Markdown table between what it is of and what it means, as README shows them."""
+    params = load_params()
+    found = results.read(list(params.models))
+    best, reviews = found.best, found.comparison["reviews"]
+    origin = (
+        f"{reviews:,} test reviews of `{params.dataset}`, models trained on {best.record['begun'][:10]} on "
+        f"{best.tags['device']} with seed {best.tags['seed']}:"
+    )
+    table = "\n".join(f"| {' | '.join(line)} |" for line in [HEADER, ("---",) * len(HEADER), *rows()])
+    said = [results.paired_sentence(found.comparison["pairs"][0], reviews), results.batching_sentence(found)]
+    if noise := results.read_noise(params.dataset):
+        said.insert(1, results.noise_sentences(noise))
+    return "\n\n".join([_filled(origin), table, *map(_filled, said)])
+
+
+def _filled(paragraph: str) -> str:
+    return textwrap.fill(paragraph, _MARKDOWN_WIDTH, break_on_hyphens=False)
 
 
 def _accuracy(metrics: dict[str, Any]) -> tuple[str, str]:

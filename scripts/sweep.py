@@ -24,13 +24,13 @@ from typing import Any
 from scipy.stats import chi2
 
 from pipeline import tracking
-from pipeline.artifacts import LABELLED_POINTER, REPORTS, evaluation_reports, train_reports, write_json
+from pipeline.artifacts import LABELLED_POINTER, evaluation_reports, train_reports, write_json
 from pipeline.errors import DataError, PipelineError, UsageError, run_command
 from pipeline.params import Params, load_params
+from pipeline.results import NOISE_REPORT
 
 CLONE = Path(".sweep")
 DVC = (sys.executable, "-m", "dvc")
-NOISE_REPORT = REPORTS / "noise.json"
 LEVEL = 0.05
 Measured = dict[str, dict[int, dict[str, float]]]
 """Model → seed → accuracy on `validation` and `test`."""

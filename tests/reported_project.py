@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from pipeline import artifacts, comparison, evaluation, limits, plots, recurrence
+from pipeline import artifacts, comparison, evaluation, limits, plots, recurrence, results
 
 REVIEWS = 400
 HOSTILE = 'I liked it <script>alert("1")</script><img src=x onerror=alert(2)> & "quotes" '
@@ -123,7 +123,19 @@ def write(folder: Path) -> None:
     reviews = {"trained": 4000, "measured": 256, "validated": 1000}
     cells = {name: cell(reach) for reach, name in enumerate(recurrence.CELLS, start=1)}
     artifacts.write_json(artifacts.RECURRENCE_REPORT, study | {"reviews": reviews, "cells": cells})
+    artifacts.write_json(results.NOISE_REPORT, noise())
     artifacts.write_json(artifacts.REGISTRY_REPORT, registry(tables["stacked"], tables["single"]))
+
+
+def noise() -> dict[str, Any]:
+    """What `make sweep` reports."""
+
+    def spread(mean: float, deviation: float) -> dict[str, Any]:
+        return {"test": {"mean": mean, "deviation": deviation, "values": {"42": mean, "43": mean + deviation}}}
+
+    models = {"single": spread(0.86, 0.002), "stacked": spread(0.865, 0.003)}
+    differences = {"stacked - single": spread(0.005, 0.0031)}
+    return {"dataset": "imdb_reviews", "git_commit": "c0ffee" * 6, "models": models, "differences": differences}
 
 
 def write_data_reports() -> None:

@@ -5,39 +5,26 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import report as benchmark
-from pipeline import artifacts, results, summary
+from pipeline import artifacts, results
+from pipeline.errors import DataError
 from pipeline.model_card import model_card
 from pipeline.params import load_params
 from pipeline.report import page
+from scripts import readme
 
 ROOT = Path(__file__).parent.parent
 
 
-def test_the_results_table_is_that_of_the_reports(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_its_figures_are_those_of_the_reports(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(ROOT)
-    readme = (ROOT / "README.md").read_text()
-    shown = re.search(r"<!-- results: .*?-->\n(.*?)\n<!-- end of results -->", readme, re.DOTALL)
-    assert shown
-    assert shown[1] == summary.markdown()
+    text = readme.README.read_text()
+    assert readme.renewed(text) == text
 
 
-def test_the_speed_table_is_that_of_the_benchmark(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_part_that_is_missing_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(ROOT)
-    if not benchmark.REPORT.exists():
-        pytest.skip("no full run of `make bench` is committed yet")
-    shown = re.search(r"<!-- speed: .*?-->\n(.*?)\n?<!-- end of speed -->", (ROOT / "README.md").read_text(), re.DOTALL)
-    assert shown
-    assert shown[1] == benchmark.markdown()
-
-
-def test_the_figures_in_its_sentences_are_those_of_the_reports(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(ROOT)
-    found = results.read(list(load_params().models))
-    said = " ".join((ROOT / "README.md").read_text().split())
-    assert results.batching_sentence(found).rstrip(".")[1:] in said
-    assert f"Test split, {found.comparison['reviews']:,} reviews" in said
-    assert f"seed {found.best.tags['seed']}" in said
+    with pytest.raises(DataError, match="<!-- speed -->"):
+        readme.renewed(readme.README.read_text().replace("<!-- speed -->", ""))
 
 
 def test_the_committed_card_and_page_are_those_of_the_committed_reports(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -49,7 +36,8 @@ def test_the_committed_card_and_page_are_those_of_the_committed_reports(monkeypa
     assert artifacts.MODEL_CARD.read_text() == artifacts.model_card_file(found.best.name).read_text()
     no_registry = {"decision": "not registered", "reason": "its report is not in git"}
     recurrence = artifacts.read_json(artifacts.RECURRENCE_REPORT)
-    again = sections(page(found, no_registry, recurrence, params.dataset))
+    noise = results.read_noise(params.dataset)
+    again = sections(page(found, no_registry, recurrence, noise, params.dataset))
     committed = sections(artifacts.REPORT_PAGE.read_text())
     assert again.keys() == committed.keys()
     for name in again.keys() - {"brief", "flipped", "changes"}:  # which tell of the registry

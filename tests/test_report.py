@@ -33,7 +33,8 @@ def reported(project: Path) -> Path:
 
 def rendered() -> str:
     registry = artifacts.read_json(artifacts.REGISTRY_REPORT)
-    return page(results.read(MODELS), registry, artifacts.read_json(artifacts.RECURRENCE_REPORT), DATASET)
+    recurrence = artifacts.read_json(artifacts.RECURRENCE_REPORT)
+    return page(results.read(MODELS), registry, recurrence, results.read_noise(DATASET), DATASET)
 
 
 def edited(path: Path, edit: Callable[[Any], None]) -> None:
@@ -127,6 +128,15 @@ def test_a_page_without_champion_or_registry_says_so(reported: Path, registry: d
     content = registry if "reason" in registry else content | registry
     artifacts.write_json(artifacts.REGISTRY_REPORT, content)
     assert said in rendered()
+
+
+def test_the_seeds_noise_stands_beside_the_verdict_where_it_was_measured_on_the_data_set(reported: Path) -> None:
+    sentence = "single reaches 0.8600 ± 0.0020, stacked reaches 0.8650 ± 0.0030"
+    assert sentence in rendered() and "+0.50 ± 0.31 points" in rendered()
+    edited(results.NOISE_REPORT, lambda noise: noise.update(dataset="sample"))
+    assert "What the seed does" not in rendered()
+    results.NOISE_REPORT.unlink()
+    assert "What the seed does" not in rendered()
 
 
 def test_a_run_without_an_lstm_has_no_gates(reported: Path) -> None:

@@ -18,7 +18,8 @@ def main() -> None:
     found = results.read(list(params.models))
     registry = read_json(REGISTRY_REPORT, ("decision", "reason"))
     recurrence = read_json(RECURRENCE_REPORT, ("cells", "steps"))
-    write_text(REPORT_PAGE, page(found, registry, recurrence, params.dataset))
+    noise = results.read_noise(params.dataset)
+    write_text(REPORT_PAGE, page(found, registry, recurrence, noise, params.dataset))
     print(f"report: {REPORT_PAGE}")
 
 
