@@ -109,6 +109,7 @@ def _training(size: Size) -> dict[str, Any]:
             for name in list(workers)[:: 1 if number % 2 == 0 else -1]:  # so that a drift of the machine favours none
                 turns[name].append(workers[name].ask("epoch"))
         for model in MODELS:
+            _require_same_size(model, *(turns[f"{loop}_{model}"][0]["parameters"] for loop in ("classic", "pipeline")))
             profiles[model] = workers[f"pipeline_{model}"].ask("profile")
     whole_split = len(read_table(SPLIT_TABLES / "train.parquet", ("id",)))
     rows = turns["pipeline_single"][0]["rows"]
@@ -119,6 +120,14 @@ def _training(size: Size) -> dict[str, Any]:
         **{name: _epochs(found, whole_split, size.whole) for name, found in turns.items()},
         "profile": profiles,
     }
+
+
+def _require_same_size(model: str, classic: int, pipeline: int) -> None:
+    if classic != pipeline:
+        raise DataError(
+            f"{model} of params.yaml has {pipeline:,} parameters, the tutorial's {classic:,}: seconds of different "
+            "networks are not compared; measure with the sizes of the committed params.yaml"
+        )
 
 
 def _has_gpu() -> bool:

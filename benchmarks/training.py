@@ -53,6 +53,7 @@ def train_classic(name: str, params: Params, batches: Batches, validation_batche
     facts = {
         "device": f"GPU: {gpus[0].name}" if gpus else "CPU",
         "first_batches_seconds": _without_learning(network, warm_up),
+        "parameters": network.count_params(),
         "padding_share": 1 - learnt.real_tokens / padded,
         "rows": len(learnt.label),
         "validation_rows": len(validation.label),
@@ -94,6 +95,7 @@ def train_pipeline(name: str, params: Params, batches: Batches, validation_batch
 
     first_batches_seconds = _without_learning(network, lambda: fit_a_few(WARM_UP_BATCHES))
     facts = {"device": device, "first_batches_seconds": first_batches_seconds, **batching.describe(batches)}
+    facts["parameters"] = network.count_params()
     facts["validation_rows"] = batching.describe(validation_batches)["rows"]
     seconds: dict[str, float] = {}
     network.fit = _clocked(network.fit, seconds)

@@ -13,7 +13,8 @@ MOST_CHARACTERS = 5000
 def model_card(found: results.Results, name: str, dataset: str) -> str:
     """Returns the card of model `name` as Markdown, every figure in it taken from the reports `found`."""
     model = found.models[name]
-    pair = next(pair for pair in found.comparison["pairs"] if name in (pair["first"], pair["second"]))
+    with_best = (pair for pair in found.comparison["pairs"] if pair["second"] == name)
+    pair = found.closest if model is found.best else next(with_best)
     return render(
         "model_card.md",
         dataset=dataset,

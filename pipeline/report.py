@@ -62,7 +62,7 @@ def page(found: Results, registry: Report, recurrence: Report, noise: Report | N
 
 def brief(found: Results, registry: Report) -> list[tuple[str, str, str, str]]:
     """Returns the five questions of a newcomer: question, answer in a few words, in a sentence, and the page's part."""
-    pair = _pairs(found)[0]
+    pair = found.closest
     best = found.best
     study = best.padding
     farthest = max(study["widths"], key=lambda name: study["widths"][name])
@@ -222,8 +222,10 @@ def _last_sentence(registry: Report) -> str:
     if not history:
         return str(registry["reason"])
     changes = _changes(registry)
-    differences = f" {len(changes)} things differ from the champion before it; they stand below." if changes else ""
-    return f"{history[-1]['reason']}{differences}"
+    if not changes:
+        return str(history[-1]["reason"])
+    then, now = registry["against"]["made_from"]["version"], registry["challenger"]
+    return f"{history[-1]['reason']} Version {now} differs from version {then} in {len(changes)} things, listed below."
 
 
 def _changes(registry: Report) -> list[tuple[str, str, str]]:

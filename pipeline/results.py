@@ -76,6 +76,13 @@ class Results:
         """The best model on validation, which is the challenger."""
         return self.models[self.comparison["best"]]
 
+    @property
+    def closest(self) -> Report:
+        """The comparison of `best` with the strongest of the other models on test; with the baseline where there is
+        no other."""
+        pairs = self.comparison["pairs"]
+        return min([pair for pair in pairs if pair["second"] != BASELINE] or pairs, key=lambda pair: pair["difference"])
+
     def table(self, name: str, kind: str) -> "pd.DataFrame":
         """Returns the curve `kind` of a model or of the baseline; see `evaluation.curves`."""
         return csv(evaluation_reports(name) / f"{kind}.csv")

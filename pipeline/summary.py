@@ -53,16 +53,19 @@ def markdown() -> str:
     """Returns the results as a Markdown table between what it is of and what it means, as README shows them."""
     params = load_params()
     found = results.read(list(params.models))
-    best, reviews = found.best, found.comparison["reviews"]
-    origin = (
-        f"{reviews:,} test reviews of `{params.dataset}`, models trained on {best.record['begun'][:10]} on "
-        f"{best.tags['device']} with seed {best.tags['seed']}:"
-    )
+    reviews = found.comparison["reviews"]
+    trained: dict[str, list[str]] = {}
+    for name, model in found.models.items():
+        how = f"{model.record['begun'][:10]} on {model.tags['device']} with seed {model.tags['seed']}"
+        trained.setdefault(how, []).append(name)
+    origin = "; ".join(f"{' and '.join(names)} trained on {how}" for how, names in trained.items())
     table = "\n".join(f"| {' | '.join(line)} |" for line in [HEADER, ("---",) * len(HEADER), *rows()])
-    said = [results.paired_sentence(found.comparison["pairs"][0], reviews), results.batching_sentence(found)]
+    said = [results.paired_sentence(found.closest, reviews), results.batching_sentence(found)]
     if noise := results.read_noise(params.dataset):
         said.insert(1, results.noise_sentences(noise))
-    return "\n\n".join([_filled(origin), table, *map(_filled, said)])
+    return "\n\n".join(
+        [_filled(f"{reviews:,} test reviews of `{params.dataset}`; {origin}:"), table, *map(_filled, said)]
+    )
 
 
 def _filled(paragraph: str) -> str:

@@ -16,6 +16,8 @@ DEMO = ROOT / ".demo"
 BIN = Path(sys.executable).parent
 # What the real run left behind in git is about other data.
 LEFT_OUT = ("reports/", "dvc.lock", "data/labelled/reviews.dvc", ".dvc/config.local")
+MEASURED = "reports/noise.json"
+"""No stage writes it, and `report` reads it: it says itself which data set it is of."""
 
 
 def main() -> None:
@@ -42,7 +44,8 @@ def copy_checkout(folder: Path) -> None:
         text=True,
         check=True,
     ).stdout
-    files = [name for name in listed.split("\0") if name and not name.startswith(LEFT_OUT) and (ROOT / name).is_file()]
+    wanted = (name for name in listed.split("\0") if name == MEASURED or not name.startswith(LEFT_OUT))
+    files = [name for name in wanted if name and (ROOT / name).is_file()]
     shutil.rmtree(folder / "pipeline", ignore_errors=True)  # a module that was removed must not live on
     for name in files:
         (folder / name).parent.mkdir(parents=True, exist_ok=True)

@@ -1,10 +1,11 @@
 """How much accuracy moves when nothing but the seed changes: `make sweep`, or `python scripts/sweep.py --seeds 5`.
 
 Each seed is a DVC experiment `seed-<n>` of the checked out commit; its trainings are MLflow runs of that name in this
-checkout's store. They run in `.sweep/`, a clone that shares this checkout's DVC cache, so the checkout stays as it is.
+checkout's store. That of params.yaml's own seed trains nothing: its runs are those that stand. They run in `.sweep/`, a
+clone that shares this checkout's DVC cache, so the checkout stays as it is and may move on meanwhile.
 The seed of params.yaml decides the validation split, the first weights, the order of the batches and the hidden tokens;
 the test reviews are the same for all. A sweep that was interrupted goes on when it is called again: with the next seed,
-the next stage, and a training with its next epoch.
+the next stage, and a training with its next epoch; after another commit it begins anew.
 
 The result is `reports/noise.json`: mean and standard deviation over the seeds of each model's accuracy, and of the
 models' difference at the same seed. MLflow has to hold the same figures as DVC, or the sweep fails.
@@ -26,7 +27,7 @@ from scipy.stats import chi2
 from pipeline import tracking
 from pipeline.artifacts import LABELLED_POINTER, evaluation_reports, train_reports, write_json
 from pipeline.errors import DataError, PipelineError, UsageError, run_command
-from pipeline.params import Params, load_params
+from pipeline.params import PARAMS_FILE, load_params
 from pipeline.results import NOISE_REPORT
 
 CLONE = Path(".sweep")
@@ -39,22 +40,21 @@ Measured = dict[str, dict[int, dict[str, float]]]
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", type=int, default=3, metavar="N", help="from that of params.yaml on (default 3)")
-    parser.add_argument("--models", nargs="+", metavar="MODEL", help="models of params.yaml (default: all)")
     arguments = parser.parse_args()
     if arguments.seeds < 2:
         raise UsageError("--seeds: a deviation takes at least 2")
-    params = load_params()
-    models = arguments.models or list(params.models)
-    for model in models:
-        params.model(model)
+    if git("status", "--porcelain", "--", str(PARAMS_FILE)):
+        raise UsageError(
+            f"{PARAMS_FILE} differs from the commit, which is what the seeds are run of; commit or undo it"
+        )
+    params, head = load_params(), git("rev-parse", "HEAD")
     seeds = range(params.seed, params.seed + arguments.seeds)
-    finished = experiments()
     for seed in seeds:
-        if name(seed) not in finished:
-            run(clone(), seed, models)
-    finished = experiments()
-    measured = {model: {seed: figures(finished[name(seed)], model) for seed in seeds} for model in models}
-    write_json(NOISE_REPORT, noise(params, measured))
+        if name(seed) not in experiments(head):
+            run(clone(head), head, seed, list(params.models))
+    found = experiments(head)
+    measured = {model: {seed: figures(found[name(seed)], model, seed) for seed in seeds} for model in params.models}
+    write_json(NOISE_REPORT, noise(params.dataset, head, measured))
     print(table(measured))
 
 
@@ -62,21 +62,19 @@ def name(seed: int) -> str:
     return f"seed-{seed}"
 
 
-def experiments() -> dict[str, str]:
-    """Returns name → commit of the DVC experiments of the checked out commit."""
-    listed = git("for-each-ref", "--format=%(refname:lstrip=4) %(objectname)", refs())
+def experiments(head: str) -> dict[str, str]:
+    """Returns name → commit of the DVC experiments of the commit `head`."""
+    listed = git("for-each-ref", "--format=%(refname:lstrip=4) %(objectname)", refs(head))
     return dict(line.split() for line in listed.splitlines())
 
 
-def refs() -> str:
-    """Returns where DVC keeps the experiments of the checked out commit."""
-    head = git("rev-parse", "HEAD")
+def refs(head: str) -> str:
+    """Returns where DVC keeps the experiments of the commit `head`."""
     return f"refs/exps/{head[:2]}/{head[2:]}/"
 
 
-def clone() -> Path:
-    """Returns the clone, at the checked out commit; one that is there already keeps what was begun in it."""
-    head = git("rev-parse", "HEAD")
+def clone(head: str) -> Path:
+    """Returns the clone, at the commit `head`; one that is there already keeps what was begun in it."""
     if not (CLONE / ".git").exists():
         git("clone", "--quiet", "--no-checkout", ".", str(CLONE))
     if git("-C", str(CLONE), "rev-parse", "HEAD") != head or not (CLONE / "dvc.yaml").exists():
@@ -89,21 +87,24 @@ def clone() -> Path:
     return CLONE
 
 
-def run(folder: Path, seed: int, models: Sequence[str]) -> None:
+def run(folder: Path, head: str, seed: int, models: Sequence[str]) -> None:
     """Runs the experiment of `seed` up to the evaluation of each model, and brings it here when it has succeeded."""
-    kept = {key: value for key, value in os.environ.items() if not key.startswith(("MLFLOW_", "DVC_"))}
+    kept = {key: value for key, value in os.environ.items() if not key.startswith("DVC_")}
     environment = kept | {"PYTHONPATH": str(folder.resolve()), "MLFLOW_TRACKING_URI": tracking.tracking_uri()}
     environment["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{environment['PATH']}"
     command = [*DVC, "exp", "run", "--name", name(seed), "--set-param", f"seed={seed}"]
     done = subprocess.run([*command, *(f"evaluate@{model}" for model in models)], cwd=folder, env=environment)
     if done.returncode:
         raise PipelineError(f"the experiment {name(seed)} failed; `make sweep` goes on with it")
-    git("fetch", "--quiet", str(folder), f"+{refs()}*:{refs()}*")
+    git("fetch", "--quiet", str(folder), f"+{refs(head)}*:{refs(head)}*")
 
 
-def figures(commit: str, model: str) -> dict[str, float]:
-    """Returns the accuracies that an experiment found for `model`, as DVC has them; raises if MLflow differs."""
+def figures(commit: str, model: str, seed: int) -> dict[str, float]:
+    """Returns the accuracies that an experiment found for `model`, as DVC has them; raises if it trained with another
+    seed, or if MLflow differs."""
     record = read(commit, train_reports(model) / "run.json")
+    if record["params"]["seed"] != seed:
+        raise DataError(f"{commit[:8]} trained {model} with seed {record['params']['seed']}, not with {seed}")
     found = {
         "validation": record["metrics"]["best_val_accuracy"],
         "test": read(commit, evaluation_reports(model) / "metrics.json")["accuracy"],
@@ -128,12 +129,12 @@ def git(*arguments: str) -> str:
         raise PipelineError(f"git {' '.join(arguments)} failed: {error.stderr.strip()}") from None
 
 
-def noise(params: Params, measured: Measured) -> dict[str, Any]:
+def noise(dataset: str, commit: str, measured: Measured) -> dict[str, Any]:
     """Returns the report: what was measured, with mean and deviation of each model and of each pair's difference."""
     pairs = {f"{second} - {first}": (first, second) for first, second in combinations(measured, 2)}
     return {
-        "dataset": params.dataset,
-        "git_commit": git("rev-parse", "HEAD"),
+        "dataset": dataset,
+        "git_commit": commit,
         "varied": "seed: validation split, first weights, order of batches, hidden tokens",
         "models": {
             model: {

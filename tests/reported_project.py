@@ -143,6 +143,7 @@ def write_data_reports() -> None:
         "raw_rows": {"train": 25_000, "test": 25_000},
         "dropped_from_train": {"surplus_copies": 96, "text_also_in_test": 123},
         "surplus_copies_kept_in_test": 199,
+        "labelled": {"rows": 0, "kept": 0},
         "rows": {"train": 22_302, "validation": 2_479, "test": REVIEWS},
     }
     expectations = [expectation("at least 30% of the texts hold no HTML line break", 14_665)]

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from conftest import edit_params
+from conftest import ROOT, edit_params
 
 from benchmarks import classic, machine, measure, report
 from benchmarks.profiles import kernels
@@ -16,6 +16,8 @@ from benchmarks.training import _without_learning
 from benchmarks.workers import Worker
 from pipeline.artifacts import VALIDATION_REPORT, write_json
 from pipeline.errors import DataError, PipelineError
+from pipeline.model import accelerate, build_model
+from pipeline.params import load_params
 
 TRIAL = measure.Size(
     training=0.03,
@@ -57,9 +59,16 @@ def test_the_classic_models_are_the_pipelines_without_a_mask_under_adam(name: st
     alone, padded = (model(token_ids).numpy()[0, 0] for token_ids in (short, np.pad(short, ((0, 0), (0, 50)))))
     assert abs(alone - padded) > 1e-5
     assert model.count_params() == parameters
+    committed = load_params(ROOT / "params.yaml").model(name)
+    assert accelerate(build_model(committed, 8185)).count_params() == parameters
     assert type(model.optimizer).__name__ == "Adam"
     assert float(model.optimizer.learning_rate) == pytest.approx(1e-4)
     assert model.optimizer.clipnorm is None and model.optimizer.global_clipnorm is None
+
+
+def test_networks_of_different_sizes_are_not_compared() -> None:
+    with pytest.raises(DataError, match="single of params.yaml has 1,200 parameters, the tutorial's 598,209"):
+        measure._require_same_size("single", 598_209, 1200)
 
 
 def test_warming_up_teaches_the_model_nothing() -> None:
@@ -143,7 +152,6 @@ def _kept_rows(count: int) -> list[np.ndarray]:
     """The token ids of the reviews that a trial draws, read from the tokens that they were batched from."""
     from benchmarks.reviews import draw_batches
     from pipeline.artifacts import TOKENS
-    from pipeline.params import load_params
 
     drawn = draw_batches("train", TRIAL.training, load_params().seed)
     ids = [review for batch in drawn for review in batch.id]

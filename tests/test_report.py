@@ -139,6 +139,36 @@ def test_the_seeds_noise_stands_beside_the_verdict_where_it_was_measured_on_the_
     assert "What the seed does" not in rendered()
 
 
+def test_reviews_that_were_taken_in_are_told_of(reported: Path) -> None:
+    assert "taken in" not in rendered() + model_card(results.read(MODELS), "single", DATASET)
+    edited(artifacts.SPLIT_REPORT, lambda split: split["labelled"].update(kept=1234))
+    assert "<th>new labelled reviews taken in</th><td>1,234</td>" in rendered()
+    assert "And 1,234 labelled reviews taken in since" in model_card(results.read(MODELS), "single", DATASET)
+
+
+def test_the_best_model_is_told_apart_from_the_strongest_of_the_others(reported: Path) -> None:
+    def add_a_rival(compared: Any) -> None:
+        weak, baseline = compared["pairs"]
+        rival = weak | {"second": "rival", "difference": 0.0001, "mcnemar_p": 0.9}
+        compared["pairs"] = [weak, rival, baseline]
+
+    edited(artifacts.COMPARISON_REPORT, add_a_rival)
+    found = results.read(MODELS)
+    assert found.closest["second"] == "rival"
+    assert "of stacked lies 0.01 points above that of rival" in model_card(found, "stacked", DATASET)
+    assert "stacked and rival cannot be told apart" in rendered().split("More</a>")[0]
+
+
+def test_a_champion_that_was_kept_is_not_said_to_differ_from_another(reported: Path) -> None:
+    def keep(registry: Any) -> None:
+        registry["history"][-1] |= {"decision": "kept", "from": "2", "to": "2"}
+        registry |= {"champion": "2", "decision": "kept", "champion_made_from": registry["against"]["made_from"]}
+
+    edited(artifacts.REGISTRY_REPORT, keep)
+    assert "Version 4 differs from version 2 in 3 things" in rendered()
+    assert "The champion, version 2, was kept on 2026-11-23" in rendered()
+
+
 def test_a_run_without_an_lstm_has_no_gates(reported: Path) -> None:
     for model in MODELS:
         (artifacts.evaluation_reports(model) / "gates.json").unlink()
