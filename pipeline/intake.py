@@ -133,8 +133,15 @@ class Known:
             self.labelled = pd.concat([self.labelled, good], ignore_index=True)
 
 
+_UNKNOWN_FACTOR = 60
+
+
 def incoming(params: IntakeParams, now: float | None = None) -> tuple[list[Path], list[str]]:
-    """Returns the files that can be taken in, by name, and of the others a sentence each why they are left there."""
+    """Returns the files that can be taken in, by name, and of the others a sentence each why they are left there.
+
+    A file is left while a process has it open for writing, and for `settle_seconds` after its last change; where it
+    cannot be known who has it open, for _UNKNOWN_FACTOR times as long.
+    """
     now = time.time() if now is None else now
     ready, left = [], []
     for file in sorted(INCOMING.glob("*")) if INCOMING.is_dir() else []:
@@ -143,21 +150,29 @@ def incoming(params: IntakeParams, now: float | None = None) -> tuple[list[Path]
         age = now - file.stat().st_mtime
         if file.suffix.lower() not in SUFFIXES:
             left.append(f"{file} is left: it ends in none of {', '.join(SUFFIXES)}")
-        elif 0 <= age < params.settle_seconds or _is_open_for_writing(file):
+            continue
+        try:
+            being_written = _is_open_for_writing(file)
+        except OSError as error:
+            left.append(f"{file} is left: it cannot be read ({error.strerror})")
+            continue
+        settle = params.settle_seconds * (_UNKNOWN_FACTOR if being_written is None else 1)
+        if being_written or 0 <= age < settle:
             left.append(f"{file} is left for the next time: it is still being written")
         else:
             ready.append(file)  # one from the future too: the clock went backwards
     return ready, left
 
 
-def _is_open_for_writing(file: Path) -> bool:
-    """Whether a process of this machine may still write to `file`: Linux grants no read lease then (fcntl(2))."""
+def _is_open_for_writing(file: Path) -> bool | None:
+    """Whether a process of this machine may still write to `file`: Linux grants no read lease then (fcntl(2)). None
+    where that cannot be known: the file is another user's, or its file system has no leases."""
     with file.open("rb") as opened:
         try:
             fcntl.fcntl(opened, fcntl.F_SETLEASE, fcntl.F_RDLCK)
             fcntl.fcntl(opened, fcntl.F_SETLEASE, fcntl.F_UNLCK)
-        except OSError as error:  # others: a file system without leases, or somebody else's file
-            return error.errno == errno.EAGAIN
+        except OSError as error:
+            return True if error.errno == errno.EAGAIN else None
     return False
 
 

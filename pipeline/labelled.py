@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 ID_PREFIX = "labelled/"
 """What the id of every new labelled review begins with: `labelled/<batch>/<row of its source file>`."""
 
+_FILES = "[0-9]*.parquet"  # not what a killed process left half written, whose name begins with a dot
+
 
 def batches() -> list[Path]:
     """Returns the files of the data set, in order.
@@ -26,7 +28,7 @@ def batches() -> list[Path]:
     Raises:
         DataError: DVC's pointer speaks of more files than there are.
     """
-    found = sorted(LABELLED_REVIEWS.glob("*.parquet"))
+    found = sorted(LABELLED_REVIEWS.glob(_FILES))
     if len(found) < (stated := stated_files()):
         raise DataError(
             f"{LABELLED_REVIEWS} holds {len(found)} of the {stated} files that {LABELLED_POINTER} speaks of; "
@@ -35,16 +37,16 @@ def batches() -> list[Path]:
     return found
 
 
-def stated_files() -> int:
-    """Returns of how many batches DVC's pointer speaks; raises DataError if it is no pointer."""
-    if not LABELLED_POINTER.exists():
+def stated_files(pointer: Path = LABELLED_POINTER) -> int:
+    """Returns of how many batches a pointer of DVC speaks; raises DataError if it is no pointer."""
+    if not pointer.exists():
         return 0
     try:
-        (out,) = YAML(typ="safe", pure=True).load(LABELLED_POINTER.read_text(encoding="utf-8"))["outs"]
+        (out,) = YAML(typ="safe", pure=True).load(pointer.read_text(encoding="utf-8"))["outs"]
         return int(out["nfiles"])
     except (YAMLError, KeyError, TypeError, ValueError) as error:
         reason = " ".join(str(error).split())[:200]
-        raise DataError(f"{LABELLED_POINTER} is not a pointer of DVC ({reason}); put it back with git") from None
+        raise DataError(f"{pointer} is not a pointer of DVC ({reason}); put it back with git") from None
 
 
 def read_labelled() -> "pd.DataFrame":
@@ -62,14 +64,16 @@ def read_labelled() -> "pd.DataFrame":
 
 def batch_of(key: str) -> Path | None:
     """Returns the batch that was appended under `key`, None if none was."""
-    return next(iter(LABELLED_REVIEWS.glob(f"*-{key}.parquet")), None)
+    return next(iter(LABELLED_REVIEWS.glob(f"[0-9]*-{key}.parquet")), None)
 
 
 def append(key: str, table: "pd.DataFrame") -> Path:
     """Appends `table` as a batch under `key`, once: where that stands already, nothing is added. Returns its file."""
     if there := batch_of(key):
         return there
-    last = max((int(file.name.partition("-")[0]) for file in LABELLED_REVIEWS.glob("*.parquet")), default=0)
+    for left_behind in LABELLED_REVIEWS.glob(".*"):  # by a run that was killed; DVC's pointer would speak of it
+        left_behind.unlink()
+    last = max((int(file.name.partition("-")[0]) for file in LABELLED_REVIEWS.glob(_FILES)), default=0)
     file = LABELLED_REVIEWS / f"{last + 1:06d}-{key}.parquet"
     write_table(file, table)
     return file

@@ -9,13 +9,13 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 from pipeline.artifacts import LABELLED_POINTER, LABELLED_REVIEWS
 from pipeline.errors import DataError, PipelineError
 from pipeline.labelled import batches, stated_files
-from pipeline.locks import JOB_LOCK
 
 GRACE_S = 60
 """How long a stage that is asked to end may take to write its state before it is killed."""
@@ -65,6 +65,18 @@ def look() -> State:
     return State(hashlib.sha256(text.encode()).hexdigest(), tuple(changed))
 
 
+def cache_folder() -> Path:
+    """Returns where DVC keeps outputs, absolute; raises PipelineError if DVC cannot tell."""
+    from dvc.exceptions import DvcException
+    from dvc.repo import Repo
+
+    try:
+        with Repo() as repo:
+            return Path(repo.cache.local.path).resolve()
+    except (DvcException, OSError) as error:
+        raise PipelineError(f"DVC cannot tell where its cache is: {' '.join(str(error).split())[:300]}") from error
+
+
 def track_labelled() -> None:
     """Lets DVC's pointer speak of all batches of new labelled reviews."""
     from dvc.exceptions import DvcException
@@ -79,13 +91,13 @@ def track_labelled() -> None:
         raise PipelineError(f"{LABELLED_POINTER} could not be written: {' '.join(str(error).split())[:300]}") from error
 
 
-def repro(lock: Path, deadline: float) -> None:
+def repro(deadline: float) -> None:
     """Runs `dvc repro`, its output going to ours.
 
-    Whatever ends this process ends DVC and the stages: DVC by the kernel, the stages through the job's lock.
+    Whatever ends this process ends DVC and the stages: DVC by the kernel, the stages through the job's lock, which
+    JOB_LOCK names in this process's environment.
 
     Args:
-        lock: the lock file that this process holds.
         deadline: by `time.monotonic`; what still runs then is asked to end, as it is on KeyboardInterrupt.
 
     Raises:
@@ -95,13 +107,13 @@ def repro(lock: Path, deadline: float) -> None:
     binaries = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"
     process = subprocess.Popen(
         [sys.executable, "-m", "dvc", "repro"],
-        env={**os.environ, "PATH": binaries, JOB_LOCK: str(lock.resolve())},
+        env={**os.environ, "PATH": binaries},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
         errors="replace",
         start_new_session=True,
-        preexec_fn=_die_with_parent if sys.platform == "linux" else None,
+        preexec_fn=die_with_parent(),
     )
     told: list[str] = []
     echo = threading.Thread(target=_echo, args=(process, told), daemon=True)
@@ -127,8 +139,12 @@ def _failure(told: list[str], code: int) -> PipelineError:
     return (DataError if _VALIDATION_FAILED in failed else PipelineError)(f"{stage}: {last}")
 
 
-def _die_with_parent() -> None:
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+def die_with_parent() -> Callable[[], None] | None:
+    """Returns what a process that is started runs first, so that the kernel kills it when this one ends; on Linux."""
+    if sys.platform != "linux":
+        return None
+    prctl = ctypes.CDLL(None).prctl
+    return lambda: prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 def _echo(process: "subprocess.Popen[str]", told: list[str]) -> None:

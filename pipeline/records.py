@@ -22,6 +22,7 @@ _ID = "retrain.id"
 PARENT = "mlflow.parentRunId"
 """MLflow's own tag: its UI shows a run below the one that this names."""
 _KEYS = ("run", "id", "outcome")
+_FILES = "[0-9]*.json"  # not what a killed process left half written, whose name begins with a dot
 
 
 def now() -> str:
@@ -31,7 +32,7 @@ def now() -> str:
 
 def read_all() -> list[Record]:
     """Returns all records, the oldest first; raises DataError if one is not JSON."""
-    return [read_json(file, _KEYS) for file in sorted(RETRAIN_RECORDS.glob("*.json"))]
+    return [read_json(file, _KEYS) for file in sorted(RETRAIN_RECORDS.glob(_FILES))]
 
 
 def next_number(records: list[Record]) -> int:

@@ -19,8 +19,15 @@ from typing import TYPE_CHECKING, Any
 
 from ruamel.yaml import YAML
 
-from pipeline import registry, tracking
-from pipeline.artifacts import LABELLED_POINTER, VOCABULARY, evaluation_reports, read_json, train_reports
+from pipeline import labelled, registry, tracking
+from pipeline.artifacts import (
+    LABELLED_POINTER,
+    LABELLED_REVIEWS,
+    VOCABULARY,
+    evaluation_reports,
+    read_json,
+    train_reports,
+)
 from pipeline.errors import PipelineError
 from pipeline.params import PARAMS_FILE, load_params
 from pipeline.provenance import COMMIT, DIRTY, LOCK_FILE, git
@@ -236,7 +243,8 @@ def _md5(file: Path) -> str:
 
 def bring_labelled(pointer: Path, clone: Path) -> None:
     """Puts the new labelled reviews that the version was trained on into the clone: those that `pointer`, as the run
-    kept it, speaks of, from this checkout's cache; none where there is no pointer."""
+    kept it, speaks of, from this checkout's cache, or where that has forgotten them, from its data set, which later
+    ones were only appended to; none where there is no pointer."""
     if not pointer.exists():
         (clone / LABELLED_POINTER).unlink(missing_ok=True)
         return
@@ -246,10 +254,16 @@ def bring_labelled(pointer: Path, clone: Path) -> None:
     try:
         _dvc("pull", "--remote", "checkout", str(LABELLED_POINTER), folder=clone)
     except PipelineError as error:
-        raise PipelineError(
-            f"the new labelled reviews that the version was trained on are not in {cache} ({error}); "
-            f"`dvc pull {LABELLED_POINTER}` at their commit first"
-        ) from None
+        shutil.rmtree(clone / LABELLED_REVIEWS, ignore_errors=True)
+        (clone / LABELLED_REVIEWS).mkdir()
+        for batch in labelled.batches()[: labelled.stated_files(pointer)]:
+            shutil.copy(batch, clone / LABELLED_REVIEWS)
+        _dvc("add", str(LABELLED_REVIEWS), folder=clone)
+        if _md5(clone / LABELLED_POINTER) != _md5(pointer):
+            raise PipelineError(
+                f"the new labelled reviews that the version was trained on are neither in {cache} ({error}) nor in "
+                f"{LABELLED_REVIEWS}; `dvc pull {LABELLED_POINTER}` at their commit first"
+            ) from None
 
 
 def _dvc(*arguments: str, folder: Path | None = None) -> str:

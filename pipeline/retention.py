@@ -1,20 +1,23 @@
 """What years of nights would leave behind, and which of it may go.
 
-Only what retraining itself made is ever removed: its records, its runs and those of the models it trained, the versions
-of these that were never promoted, and what DVC cached for commits that are long past. Source files, accepted or
-quarantined, stay, and so does every version that was ever promoted, with its run.
+Only what retraining itself made on this data set is ever removed: its records, its runs and those of the models it
+trained, the versions of these that were never promoted, and what DVC cached for commits that are long past. Source
+files, accepted or quarantined, stay, and so do every version that was ever promoted, with its run, and the runs of the
+models that stand in `reports/`.
 """
 
 import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pipeline import provenance, records, registry, tracking
+from pipeline import orchestration, provenance, records, registry, tracking
+from pipeline.artifacts import REPORTS, read_json
 from pipeline.errors import PipelineError
 from pipeline.ledger import Ledger
 from pipeline.params import RetentionParams
@@ -23,6 +26,9 @@ from pipeline.records import PARENT, RETRAIN, Record
 if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities import Run
+
+SWEEP_CLONE = Path(".sweep")
+"""Where `make sweep` works: a clone that shares this checkout's cache."""
 
 
 @dataclass(frozen=True)
@@ -54,8 +60,9 @@ def plan(params: RetentionParams, dataset: str, known: list[Record]) -> Plan:
         return Plan(past)
     client, name = tracking.connect(), registry.registered_name(dataset)
     before = (datetime.now(UTC) - timedelta(days=params.days)).timestamp() * 1000
-    ours = {run.info.run_id: run for run in _runs_of_nights(client)}
+    ours = {run.info.run_id: run for run in _runs_of_nights(client, dataset)}
     old = {run_id for run_id, run in ours.items() if run.info.start_time < before and run.info.status != "RUNNING"}
+    old -= {str(read_json(file, ["run_id"])["run_id"]) for file in REPORTS.glob("train/*/run.json")}
     if not client.search_registered_models(f"name = '{name}'"):
         return Plan(past, runs=tuple(sorted(old)))
     stays = _versions_that_stay(client, name)
@@ -65,16 +72,18 @@ def plan(params: RetentionParams, dataset: str, known: list[Record]) -> Plan:
     return Plan(past, gone, tuple(sorted(runs)))
 
 
-def _runs_of_nights(client: "MlflowClient") -> "Iterator[Run]":
-    """Yields the runs of retraining, and of the models that it trained; those too that were marked as deleted when a
-    kill came before their space was freed."""
+def _runs_of_nights(client: "MlflowClient", dataset: str) -> "Iterator[Run]":
+    """Yields the runs of retraining on `dataset`, and of the models that it trained; those too that were marked as
+    deleted when a kill came before their space was freed."""
     from mlflow.entities import ViewType
 
     experiment = tracking.experiment_id(client)
+    shown = ViewType.ALL if _frees_space() else ViewType.ACTIVE_ONLY
     for condition in (f"tags.{tracking.KIND} = '{RETRAIN}'", f"tags.`{PARENT}` != ''"):
         token = None
         while True:
-            page = client.search_runs([experiment], condition, ViewType.ALL, max_results=1000, page_token=token)
+            asked = f"{condition} and tags.dataset = '{dataset}'"
+            page = client.search_runs([experiment], asked, shown, max_results=1000, page_token=token)
             yield from page
             token = page.token
             if not token:
@@ -98,26 +107,43 @@ def apply(found: Plan, dataset: str) -> None:
     for number in found.versions:
         client.delete_model_version(name, number)
     for run_id in found.runs:
-        if client.get_run(run_id).info.lifecycle_stage == "active":
+        if _frees_space():
+            _free(client, run_id)
+        elif client.get_run(run_id).info.lifecycle_stage == "active":
             client.delete_run(run_id)
-    _free(found.runs)
 
 
-def _free(runs: Sequence[str]) -> None:
-    """Frees the space of deleted runs, and of the models logged in them, in a SQLite store: deleting alone marks them.
-    A server's store is its keeper's to clean."""
-    uri = tracking.tracking_uri()
-    if runs and uri.startswith("sqlite:///"):
-        command = [sys.executable, "-m", "mlflow", "gc", "--backend-store-uri", uri, "--run-ids", ",".join(runs)]
-        subprocess.run(command, check=False, stdout=subprocess.DEVNULL)
-        for run_id in runs:  # whose empty folders MLflow leaves
-            folder = tracking.store_folder() / "mlartifacts" / run_id
-            if not any(file.is_file() for file in folder.rglob("*")):
-                shutil.rmtree(folder, ignore_errors=True)
+def _frees_space() -> bool:
+    """Whether what is deleted is freed here: a server's store, where deleting only marks, is its keeper's to clean."""
+    return tracking.tracking_uri().startswith("sqlite:///")
+
+
+def _free(client: "MlflowClient", run_id: str) -> None:
+    """Removes a run and the models logged in it from a SQLite store, files first, so that a kill leaves nothing behind.
+
+    This is what `mlflow gc --run-ids` does; the command would also remove every experiment and model that somebody
+    deleted in the UI and may want back.
+    """
+    from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
+
+    store = client._tracking_client.store
+    for model in registry.logged_models(client, run_id):
+        get_artifact_repository(model.artifact_location).delete_artifacts()
+        client.delete_logged_model(model.model_id)
+        store._hard_delete_logged_model(model.model_id)
+    run = client.get_run(run_id)
+    get_artifact_repository(run.info.artifact_uri).delete_artifacts()
+    if run.info.lifecycle_stage == "active":
+        client.delete_run(run_id)
+    store._hard_delete_run(run_id)
+    folder = tracking.store_folder() / "mlartifacts" / run_id  # whose artifacts/ is gone
+    if not any(file.is_file() for file in folder.rglob("*")):
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def collect_cache(params: RetentionParams, *, dry: bool = False) -> int:
-    """Drops what DVC cached and neither the workspace, the last `commits` of a branch, a tag nor an experiment uses.
+    """Drops what DVC cached and neither the workspace, the last `commits` of a branch, a tag nor an experiment uses,
+    nor the sweep's clone. Of a cache that lies outside the checkout, and may be shared with others, nothing is dropped.
 
     Returns:
         How many objects were dropped, or with `dry` would be.
@@ -125,10 +151,21 @@ def collect_cache(params: RetentionParams, *, dry: bool = False) -> int:
     Raises:
         PipelineError: DVC refused.
     """
+    cache = orchestration.cache_folder()
+    if not cache.is_relative_to(Path.cwd().resolve()):
+        print(f"DVC's cache {cache} lies outside this checkout: what others may use is not dropped", flush=True)
+        return 0
     command = [sys.executable, "-m", "dvc", "gc", "--force", "--workspace"]
+    if (SWEEP_CLONE / ".dvc").exists():
+        command += ["--projects", str(SWEEP_CLONE)]
     if provenance.git_commit():
         command += ["--rev", "HEAD", "--num", str(params.commits), "--all-branches", "--all-tags", "--all-experiments"]
-    done = subprocess.run([*command, "--dry"] if dry else command, capture_output=True, text=True)
+    done = subprocess.run(
+        [*command, "--dry"] if dry else command,
+        capture_output=True,
+        text=True,
+        preexec_fn=orchestration.die_with_parent(),
+    )
     if done.returncode:
         raise PipelineError(f"dvc gc failed: {' '.join(done.stderr.split())[:300]}")
     return sum(int(count) for count in re.findall(r"Removed (\d+) objects", done.stdout + done.stderr))

@@ -17,8 +17,8 @@ from typing import Any
 from pipeline import intake, notify, orchestration, provenance, records, registry, retention, tracking, triggers
 from pipeline.artifacts import REGISTRY_REPORT, RETRAIN_RECORDS, read_json, train_reports
 from pipeline.errors import DataError, PipelineError, UsageError
-from pipeline.ledger import Ledger
-from pipeline.locks import exclusive
+from pipeline.ledger import Ledger, Line
+from pipeline.locks import JOB_LOCK, exclusive
 from pipeline.params import Params, load_params
 from pipeline.records import FAILED, PROMOTED, REJECTED, RUNNING, SKIPPED, Record
 
@@ -48,19 +48,27 @@ def retrain(options: Options) -> str:
         DataError: data was rejected.
         PipelineError: it failed; the record says so too, and somebody was told.
     """
-    try:
+    with _failure_told(options):
         _require_checkout(options)
         params = load_params()
+    with exclusive(LOCK, "a retraining"):
+        if options.dry_run:
+            _explain(params, options)
+            return SKIPPED
+        os.environ[JOB_LOCK] = str(LOCK.resolve())  # whatever this process starts ends with it
+        return _run(params, options)
+
+
+@contextmanager
+def _failure_told(options: Options) -> Iterator[None]:
+    """Tells somebody where the run fails before it has a record."""
+    try:
+        yield
     except PipelineError as error:
         if not options.dry_run:
             for failure in notify.tell(FAILED, f"retraining failed: {error}"):
                 print(f"warning: {failure}", flush=True)
         raise
-    with exclusive(LOCK, "a retraining"):
-        if options.dry_run:
-            _explain(params, options)
-            return SKIPPED
-        return _run(params, options)
 
 
 def _require_checkout(options: Options) -> None:
@@ -83,9 +91,10 @@ def _require_checkout(options: Options) -> None:
 
 def _run(params: Params, options: Options) -> str:
     began = time.monotonic()
-    known = _close_dead(records.read_all())
-    record = records.begin(records.next_number(known), params.dataset)
-    records.write(record)
+    with _failure_told(options):
+        known = _close_dead(records.read_all())
+        record = records.begin(records.next_number(known), params.dataset)
+        records.write(record)
     error: BaseException | None = None
     try:
         with _interruptible():
@@ -97,7 +106,7 @@ def _run(params: Params, options: Options) -> str:
         error = PipelineError("retraining was interrupted; the next run goes on from the last finished epoch")
         reason = str(error)
     except Exception as raised:  # ours or a library's mistake: recorded and told, then shown in full
-        error, reason = raised, f"{type(raised).__name__}: {' '.join(str(raised).split())[:300]}"
+        error, reason = raised, f"{type(raised).__name__}: {_one_line(raised)}"
     if error:
         record |= {"outcome": FAILED, "reason": reason}
     record["ended"] = records.now()
@@ -137,27 +146,39 @@ def _work(record: Record, params: Params, options: Options, unfinished: Record |
     with _timed(record, "intake"):
         _take_in(record, params)
     with _timed(record, "decision"):
+        _forget_another_store(params.dataset)
         look = _look(params, intake.Known(), options, unfinished, scores=True)
         record["champion_before"] = record["champion_after"] = look.champion
         record |= {"key": look.state.key, "changed_stages": list(look.state.changed)}
         record["triggers"] = [trigger.as_dict() for trigger in look.triggers]
+        before = {
+            "champion_before": look.champion,
+            "ledger_before": len(lines := _ledger_lines(params.dataset)),
+            "ledger_begins": lines[0]["hash"] if lines else None,
+            "models_before": _model_runs(params),
+        }
+        record |= {name: (unfinished or {}).get(name, value) for name, value in before.items()}
         trains, reason = _decide(look, bool(look.state.changed) or unfinished is not None, record["run"])
     print(look)
     print(f"decision: {'train' if trains else 'skip'}: {reason}", flush=True)
     record |= {"decision": "train" if trains else "skip", "outcome": RUNNING if trains else SKIPPED, "reason": reason}
     if not trains:
         return
-    before = {
-        "champion_before": look.champion,
-        "ledger_before": _ledger_length(params.dataset),
-        "models_before": _model_runs(params),
-    }
-    record |= {name: unfinished[name] if unfinished else value for name, value in before.items()}
     records.write(record)
     with _timed(record, "repro"):
         minutes = params.retrain.max_minutes if options.max_minutes is None else options.max_minutes
-        orchestration.repro(LOCK, began + 60 * minutes)
+        orchestration.repro(began + 60 * minutes)
     _read_outcome(record, params, reason)
+
+
+def _forget_another_store(dataset: str) -> None:
+    """Lets `register` run again where its report is of a store that knows nothing of the model: another server, or one
+    that was lost."""
+    name = registry.registered_name(dataset)
+    registered = tracking.store_exists() and tracking.connect().search_registered_models(f"name = '{name}'")
+    if REGISTRY_REPORT.exists() and not registered:
+        print(f"the MLflow store does not know {name}, of which {REGISTRY_REPORT} tells: it will be registered anew")
+        REGISTRY_REPORT.unlink()
 
 
 def _require_disk(least_gb: float) -> None:
@@ -233,8 +254,8 @@ def _decide(look: _Look, changed: bool, run: int | None = None) -> tuple[bool, s
     return False, f"{fired}; but data, params and code are {known}, so nothing new would come out"
 
 
-def _ledger_length(dataset: str) -> int:
-    return len(Ledger(registry.ledger_file(registry.registered_name(dataset))).read().lines)
+def _ledger_lines(dataset: str) -> list[Line]:
+    return Ledger(registry.ledger_file(registry.registered_name(dataset))).read().lines
 
 
 def _model_runs(params: Params) -> dict[str, str]:
@@ -250,7 +271,9 @@ def _read_outcome(record: Record, params: Params, trigger: str) -> None:
     after = _model_runs(params)
     record["children"] = {name: run for name, run in after.items() if record["models_before"].get(name) != run}
     record["challenger"] = report.get("challenger")
-    if report.get("ledger", {}).get("seq", 0) > record["ledger_before"]:
+    lines = _ledger_lines(params.dataset)
+    begun_anew = bool(lines) and lines[0]["hash"] != record["ledger_begins"]  # with a new store
+    if begun_anew or report.get("ledger", {}).get("seq", 0) > record["ledger_before"]:
         record |= {"outcome": _DECIDED[report["decision"]], "reason": f"{report['reason']} (trained for {trigger})"}
     else:
         record |= {"outcome": SKIPPED, "reason": f"the same model came out as before (ran for {trigger})"}
@@ -258,34 +281,38 @@ def _read_outcome(record: Record, params: Params, trigger: str) -> None:
 
 def _retain(params: Params, known: list[Record], record: Record) -> None:
     """Removes what is past its time, and after a training what DVC needs no more; that it cannot is no failure."""
-    found = retention.plan(params.retrain.retention, params.dataset, known)
-    record["retention"] = found.as_dict()
     try:
+        found = retention.plan(params.retrain.retention, params.dataset, known)
+        record["retention"] = found.as_dict()
         if found:
             print(found, flush=True)
             retention.apply(found, params.dataset)
         if record["outcome"] in (PROMOTED, REJECTED):
             record["retention"]["cached_objects"] = retention.collect_cache(params.retrain.retention)
-    except PipelineError as error:
-        print(f"warning: not everything that is past its time could be removed: {error}", flush=True)
+    except _store_errors() as error:
+        print(f"warning: not everything that is past its time could be removed: {_one_line(error)}", flush=True)
 
 
 def _conclude(record: Record, known: list[Record], options: Options) -> None:
     """Writes the record, brings it into MLflow, tells, and commits; what an earlier run was killed before is made up
     for. None of these hides how the run ended."""
     failures = []
-    records.write(record)
     print(f"{record['outcome']}: {record['reason']}", flush=True)
     try:
+        records.write(record)
         for one in [*(old for old in known if "mlflow_run" not in old), record][-_CATCH_UP:]:
             records.publish(one)
-    except _mlflow_errors() as error:
-        reason = " ".join(str(error).split())[:200]
-        failures.append(f"the record is not in MLflow yet, the next run brings it: {reason}")
+    except _store_errors() as error:
+        failures.append(
+            f"the record is not all written, or not in MLflow yet; the next run does it: {_one_line(error)}"
+        )
     for one in [*known[-1:], record]:
         if one["outcome"] in _TOLD and not one.get("told"):
             failures += notify.tell(str(one["outcome"]), _message(one))
-            records.write(one | {"told": True})
+            try:
+                records.write(one | {"told": True})
+            except PipelineError as error:
+                failures.append(f"that somebody was told is not noted, the next run tells again: {error}")
     if options.commit:
         try:
             _commit(record)
@@ -295,10 +322,15 @@ def _conclude(record: Record, known: list[Record], options: Options) -> None:
         print(f"warning: {failure}", flush=True)
 
 
-def _mlflow_errors() -> tuple[type[Exception], ...]:
+def _store_errors() -> tuple[type[Exception], ...]:
+    """What a store raises that is away or refuses, and a full disk; an `except` clause is evaluated only then."""
     from mlflow.exceptions import MlflowException
 
     return (PipelineError, MlflowException, OSError)
+
+
+def _one_line(error: BaseException) -> str:
+    return " ".join(str(error).split())[:200]
 
 
 def _message(record: Record) -> str:
@@ -332,10 +364,12 @@ def _explain(params: Params, options: Options) -> None:
     """Prints what a run would do now, and changes nothing."""
     files, left = intake.incoming(params.retrain.intake)
     known = intake.Known()
+    refused = []
     for file in files:
         finding = intake.examine(file, known, params.retrain.intake)
         known.add(finding)
-        print(f"would take in {finding}")
+        refused += [str(finding)] if finding.problem else []
+        print(f"would {'refuse' if finding.problem else 'take in'} {finding}")
     for sentence in left:
         print(sentence)
     past = records.read_all()
@@ -344,7 +378,8 @@ def _explain(params: Params, options: Options) -> None:
     more = len(known.labelled) > len(intake.Known().labelled)
     trains, reason = _decide(look, bool(look.state.changed or unfinished or more))
     print(f"{look}\nchanged stages: {', '.join(look.state.changed) or 'none'}; key {look.state.key[:12]}")
-    print(f"decision: {'train' if trains else 'skip'}: {reason}")
+    decision = f"fail: {'; '.join(refused)}" if refused else f"{'train' if trains else 'skip'}: {reason}"
+    print(f"decision: {decision}")
     print(f"afterwards: {retention.plan(params.retrain.retention, params.dataset, past)}")
     objects = retention.collect_cache(params.retrain.retention, dry=True)
     print(f"after a training, {objects} objects of DVC's cache too")

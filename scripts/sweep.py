@@ -29,8 +29,8 @@ from pipeline.artifacts import LABELLED_POINTER, evaluation_reports, train_repor
 from pipeline.errors import DataError, PipelineError, UsageError, run_command
 from pipeline.params import PARAMS_FILE, load_params
 from pipeline.results import NOISE_REPORT
+from pipeline.retention import SWEEP_CLONE as CLONE
 
-CLONE = Path(".sweep")
 DVC = (sys.executable, "-m", "dvc")
 LEVEL = 0.05
 Measured = dict[str, dict[int, dict[str, float]]]

@@ -1,5 +1,7 @@
 """What is in a file of new labelled reviews is taken in once, or kept with the reason why it was not."""
 
+import errno
+import fcntl
 import json
 import os
 import re
@@ -191,6 +193,20 @@ def test_files_that_are_being_written_or_of_another_kind_are_left(raw: pd.DataFr
     ready, _ = incoming(params, now=now + params.settle_seconds)
     with young.open("a"):  # a program has it open for writing
         assert young in ready and young not in incoming(params, now=now + params.settle_seconds)[0]
+
+
+def test_of_a_file_whose_writer_cannot_be_known_more_rest_is_asked(
+    raw: pd.DataFrame, params: IntakeParams, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: Any) -> None:
+        raise PermissionError(errno.EACCES, "what Linux says of another user's file")
+
+    monkeypatch.setattr(fcntl, "fcntl", refuse)
+    file = drop("theirs.csv", raw)
+    changed, settle = file.stat().st_mtime, params.settle_seconds
+    assert settle > 0
+    assert incoming(params, changed + 2 * settle)[0] == []
+    assert incoming(params, changed + 61 * settle)[0] == [file]
 
 
 def test_a_file_that_changes_while_it_is_read_is_left(raw: pd.DataFrame, params: IntakeParams) -> None:

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 import signal
 import sqlite3
 import subprocess
@@ -105,7 +106,7 @@ def test_the_first_run_trains_promotes_and_commits(project: Path) -> None:
     assert not subprocess.run(["git", "status", "--porcelain"], cwd=project, capture_output=True, text=True).stdout
 
 
-def test_with_nothing_to_do_it_skips_soon_and_without_tensorflow(project: Path) -> None:
+def test_with_nothing_to_do_it_skips_without_tensorflow(project: Path) -> None:
     code = """
 import sys
 from pipeline import cli
@@ -186,7 +187,12 @@ def parent_of(project: Path, run: str) -> str | None:
 
 
 @pytest.mark.state("trained")
-def test_the_new_reviews_that_a_version_was_trained_on_can_be_had_again(project: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("cached", [True, False])
+def test_the_new_reviews_that_a_version_was_trained_on_can_be_had_again(
+    project: Path, tmp_path: Path, cached: bool
+) -> None:
+    if not cached:  # `dvc gc` has been there
+        shutil.rmtree(project / ".dvc/cache")
     run = json.loads((project / "reports/train/tiny/run.json").read_text())["run_id"]
     pointer, clone = project / "mlartifacts" / run / "artifacts/dvc/reviews.dvc", tmp_path / "clone"
     subprocess.run(["git", "clone", "--quiet", str(project), str(clone)], check=True)
@@ -318,6 +324,46 @@ def test_a_kill_takes_the_stages_along_and_meanwhile_nobody_else_starts(project:
     assert champions(project) == ["1", "2"] and len(rows(project)) == 30
 
 
+def test_what_a_kill_left_half_written_is_nothing(project: Path, warm: Warm) -> None:
+    for leftover in (
+        "reports/retrain/.000002.4194303.partial.json",
+        "data/labelled/reviews/.000001-0123.1.partial.parquet",
+    ):
+        (project / leftover).parent.mkdir(exist_ok=True)
+        (project / leftover).write_bytes(b"{")
+    drop(project, reviews(10))
+    assert warm.run(project, "retrain").code == 0
+    assert outcomes(project) == ["PROMOTED", "SKIPPED"] and len(rows(project)) == 10
+
+
+def test_a_damaged_report_fails_the_run_and_once_it_is_mended_the_next_one_goes_on(project: Path, warm: Warm) -> None:
+    report = project / "reports/train/tiny/run.json"
+    content = report.read_text()
+    report.write_text(content[:20])
+    drop(project, reviews(30))
+    done = warm.run(project, "retrain")
+    assert done.code == 3 and "run.json" in done.out
+    report.write_text(content)
+    assert warm.run(project, "retrain").code == 0
+    assert outcomes(project) == ["PROMOTED", "FAILED", "PROMOTED"] and champions(project) == ["1", "2"]
+
+
+def test_a_record_that_cannot_be_read_is_told(project: Path, warm: Warm) -> None:
+    (project / "reports/retrain/000001.json").write_text("{")
+    told = project / "printed-told"
+    done = warm.run(project, "retrain", SENTIMENT_NOTIFY_COMMAND=f'(echo "$SENTIMENT_OUTCOME"; cat) > {told}')
+    assert done.code == 3 and "000001.json" in told.read_text() and told.read_text().startswith("FAILED\n")
+
+
+def test_a_new_store_gets_a_champion_again(project: Path, warm: Warm) -> None:
+    (project / "mlflow.db").unlink()
+    done = warm.run(project, "retrain")
+    assert done.code == 0 and "it will be registered anew" in done.out, done.out
+    assert "Running stage 'train'" not in done.out
+    assert outcomes(project) == ["PROMOTED", "PROMOTED"] and records(project)[-1]["champion_after"] == "1"
+    assert warm.run(project, "retrain").code == 0 and outcomes(project)[-1] == "SKIPPED"
+
+
 def test_a_full_disk_loses_nothing(project: Path, warm: Warm) -> None:
     drop(project, reviews(10))
     done = warm.run(project, "retrain", largest_file=9_000)
@@ -349,6 +395,7 @@ def test_a_damaged_file_is_kept_the_job_ends_with_3_and_the_next_run_goes_on(pro
 def test_a_flood_of_contradictions_stops_before_training(project: Path, warm: Warm) -> None:
     known = reviews(60, start=48)  # the training reviews of the project
     drop(project, known.assign(label=1 - known["label"]))
+    assert "decision: fail: data/incoming/new.csv" in warm.run(project, "retrain", "--dry-run").out
     done = warm.run(project, "retrain", "--force")
     assert done.code == 3 and "contradict a label that their text has" in done.out
     assert "Running stage" not in done.out and rows(project).empty
@@ -365,7 +412,7 @@ def test_ten_thousand_bad_rows_are_quarantined(project: Path, warm: Warm) -> Non
 def test_a_tracking_server_that_is_away_is_told_and_caught_up_with(project: Path, warm: Warm) -> None:
     drop(project, reviews(10))
     done = warm.run(project, "retrain", MLFLOW_TRACKING_URI="http://127.0.0.1:9")
-    assert done.code == 1 and "cannot be used" in done.out and "the next run brings it" in done.out
+    assert done.code == 1 and "cannot be used" in done.out and "the next run does it" in done.out
     assert len(rows(project)) == 10
     assert warm.run(project, "retrain").code == 0
     assert [run["retrain.outcome"] for run in mlflow_runs(project)] == ["PROMOTED", "FAILED", "SKIPPED"]
@@ -432,6 +479,23 @@ def test_what_is_past_its_time_goes_and_what_was_promoted_stays(project: Path, w
     assert warm.run(project, "retrain").code == 0
     assert [tags["retrain.run"] for tags in mlflow_runs(project)] == ["5"]
     assert champions(project) == ["1"] and verified(warm, project)
+
+
+def test_of_a_shared_cache_nothing_is_dropped_nor_of_what_a_sweep_uses(project: Path, warm: Warm) -> None:
+    def unused(project: Path) -> int:
+        return int(re.search(r"after a training, (\d+) objects", warm.run(project, "retrain", "--dry-run").out)[1])
+
+    cache, clone = project / ".dvc/cache", project / ".sweep"
+    subprocess.run(["git", "clone", "--quiet", str(project), str(clone)], check=True)
+    (clone / ".dvc/config.local").write_text(f"[cache]\n    dir = {cache}\n")
+    (clone / "only-there").write_text("what a training left")
+    subprocess.run([sys.executable, "-m", "dvc", "add", "--quiet", "only-there"], cwd=clone, check=True)
+    assert unused(project) == 0
+    shutil.rmtree(clone)
+    assert unused(project) == 1
+    (project / ".dvc/config.local").write_text(f"[cache]\n    dir = {shutil.move(cache, project.parent / 'shared')}\n")
+    assert unused(project) == 0
+    assert "lies outside this checkout" in (project / "printed").read_text()
 
 
 def test_an_experiment_of_dvc_is_no_place_for_it(project: Path, warm: Warm) -> None:

@@ -23,12 +23,11 @@ ROOT = Path(__file__).parent.parent
 
 @dataclass(frozen=True)
 class Done:
-    """How a command ended: exit code or minus the signal, what it printed, side effects by label, modules it loaded."""
+    """How a command ended: exit code or minus the signal, what it printed, its side effects by label."""
 
     code: int
     out: str
     side_effects: list[str]
-    modules: list[str]
 
 
 class Warm:
@@ -90,14 +89,12 @@ def serve() -> None:
         asked = json.loads(line)
         out = Path(asked["folder"]) / "printed"
         code, told = in_child(lambda asked=asked, out=out: command(asked, out))
-        told = told or {"code": code, "side_effects": [], "modules": []}
+        told = told or {"code": code, "side_effects": []}
         answers.write(json.dumps({**told, "out": out.read_text()}) + "\n")
         answers.flush()
 
 
 def command(asked: dict[str, Any], out: Path) -> dict[str, Any]:
-    from kill_everywhere import Killer
-
     from pipeline import cli
 
     printed = os.open(out, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
@@ -112,7 +109,6 @@ def command(asked: dict[str, Any], out: Path) -> dict[str, Any]:
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
         resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
     sys.argv = ["sentiment", *asked["arguments"]]
-    assert isinstance(killer, Killer)
     code: Any = 0
     try:
         cli.main()
@@ -123,7 +119,7 @@ def command(asked: dict[str, Any], out: Path) -> dict[str, Any]:
         code = 99
     sys.stdout.flush()
     sys.stderr.flush()
-    return {"code": code, "side_effects": killer.labels, "modules": sorted(sys.modules)}
+    return {"code": code, "side_effects": killer.labels}
 
 
 def JobKiller(last: int | None, label: str | None) -> Any:
