@@ -15,7 +15,7 @@ A reason is one of:
 Two things speak against it:
 - a slice (length quartile, label) *regresses beyond its margin*: what it loses exceeds the margin, and is beyond
   chance (exact McNemar, p < `level` / number of slices, after Bonferroni). Of challengers that are as good as the
-  champion everywhere, drawn with the disagreement that params.yaml tells of, this stops 1% by chance; the margin alone
+  champion everywhere, drawn with a disagreement on 13% of the reviews, this stops 1% by chance; the margin alone
   would stop 5%, a test of each slice at `level` 10%, and asking each slice to be shown not worse 86%;
 - its accuracy is below the *floor* of the data set.
 

@@ -44,6 +44,16 @@ def test_the_committed_card_and_page_are_those_of_the_committed_reports(monkeypa
         assert again[name] == committed[name], name
 
 
+def test_the_gates_margin_cites_the_measured_noise(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)
+    noise = results.read_noise(load_params().dataset)
+    assert noise
+    comment = " ".join((ROOT / "params.yaml").read_text().replace("#", "").split())
+    deviation = {name: 100 * measured["test"]["deviation"] for name, measured in noise["models"].items()}
+    assert f"of {deviation['single']:.2f} points (single) and {deviation['stacked']:.2f} (stacked)" in comment
+    assert f"{len(noise['models']['single']['test']['values'])} seeds" in comment
+
+
 def sections(html: str) -> dict[str, str]:
     """The page's parts by id."""
     return dict(re.findall(r'<section id="(\w+)"[^>]*>(.*?)</section>', html, re.DOTALL))
