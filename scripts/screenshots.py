@@ -28,7 +28,7 @@ NO_ASSISTANT = "localStorage.setItem('mlflow.assistant.fab.autoOpenedOnFirstLoad
 BANNER = "[aria-label='Hide banner']"
 """Says that the view is a shared one."""
 PICTURES = (
-    ("mlflow-table", "table", (1640, 620), ".ag-row a"),
+    ("mlflow-table", "table", (1640, 700), ".ag-row a"),
     ("mlflow-charts", "charts", (1640, 1180), ".js-plotly-plot .scatterlayer .trace"),
 )
 """File under docs/, address, size of the window, and what has to be on the page."""
