@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from conftest import ROOT
+from conftest import ROOT, edit_params
 from tracked_runs import evaluation, track_evaluation, track_training
 
 from pipeline import tracking
@@ -85,3 +85,65 @@ def test_figures_on_which_dvc_and_mlflow_disagree_are_refused(swept: Path, monke
 def test_a_deviation_of_one_seed_is_wrong_usage(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(UsageError, match="at least 2"):
         run(monkeypatch, "--seeds", "1")
+
+
+DVC_YAML = """
+stages:
+  evaluate:
+    foreach: [single, stacked]
+    do:
+      cmd: python evaluate.py ${item}
+      params: [seed]
+      deps: [evaluate.py]
+      outs:
+        - reports/train/${item}: {cache: false}
+        - reports/evaluate/${item}: {cache: false}
+"""
+EVALUATE = f"""
+import os, subprocess, sys
+sys.path[:0] = [{str(ROOT)!r}, {str(ROOT / "tests")!r}]
+from test_sweep import accuracy
+from tracked_runs import track_evaluation, track_training
+from pipeline.params import load_params
+
+model, seed = sys.argv[1], load_params().seed
+record = track_training(model, seed=seed, **{{"dvc.experiment": os.environ["DVC_EXP_NAME"]}})
+track_evaluation(record, accuracy=accuracy(model, seed))
+person = ["-c", "user.name=A test", "-c", "user.email=test@localhost"]
+subprocess.run(["git", "-C", "..", *person, "commit", "--quiet", "--allow-empty", "-m", "meanwhile"], check=True)
+"""
+
+
+@pytest.mark.e2e
+def test_seeds_that_are_missing_run_in_a_clone_while_the_checkout_moves_on(
+    project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tracking.connect.cache_clear()
+    (project / "dvc.yaml").write_text(DVC_YAML)
+    (project / "evaluate.py").write_text(EVALUATE)
+    (project / ".gitignore").write_text("/.sweep/\n/mlflow.db*\n/mlartifacts/\n")
+    git("init", "--quiet")
+    subprocess.run([sys.executable, "-m", "dvc", "init", "--quiet"], check=True)
+    git("add", "--all")
+    git("commit", "--quiet", "-m", "project")
+    head = git("rev-parse", "HEAD")
+    run(monkeypatch, "--seeds", "2")
+    report = json.loads((project / "reports/noise.json").read_text())
+    assert report["git_commit"] == head != git("rev-parse", "HEAD")
+    assert sorted(sweep.experiments(head)) == [sweep.name(seed) for seed in SEEDS]
+    for model, found in report["models"].items():
+        assert found["test"]["values"] == {str(seed): accuracy(model, seed) for seed in SEEDS}
+    tracking.connect.cache_clear()
+
+
+def test_an_experiment_of_another_seed_is_refused(swept: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    first, second = (sweep.experiments(git("rev-parse", "HEAD"))[sweep.name(seed)] for seed in SEEDS)
+    git("update-ref", f"{sweep.refs(git('rev-parse', 'HEAD'))}{sweep.name(SEEDS[1])}", first, second)
+    with pytest.raises(DataError, match=f"with seed {SEEDS[0]}, not with {SEEDS[1]}"):
+        run(monkeypatch, "--seeds", "2")
+
+
+def test_params_that_no_commit_holds_are_wrong_usage(swept: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    edit_params(swept, seed=7)
+    with pytest.raises(UsageError, match="differs from the commit"):
+        run(monkeypatch, "--seeds", "2")
