@@ -4,6 +4,7 @@ import ctypes
 import hashlib
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -12,13 +13,19 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from pipeline.artifacts import LABELLED_POINTER, LABELLED_REVIEWS
 from pipeline.errors import DataError, PipelineError
 from pipeline.labelled import batches, stated_files
 
+if TYPE_CHECKING:
+    from dvc.repo import Repo
+
 GRACE_S = 60
 """How long a stage that is asked to end may take to write its state before it is killed."""
+BUSY_WAIT_S = 60
+"""How long another DVC in this checkout is waited for, such as that of a job that was just killed."""
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
 _VALIDATION_FAILED = "failed to reproduce 'validate'"
 
@@ -43,26 +50,61 @@ def look() -> State:
         PipelineError: DVC cannot read dvc.yaml, dvc.lock or a pointer.
     """
     from dvc.exceptions import DvcException
+    from dvc.lock import LockError
     from dvc.repo import Repo
 
+    deadline = time.monotonic() + BUSY_WAIT_S
+    while True:
+        try:
+            with Repo() as repo:
+                return _state(repo)
+        except LockError as error:
+            if time.monotonic() > deadline:
+                raise PipelineError(f"another DVC is at work here: {_one_line(error)}") from error
+            if not _forget_the_dead(error):
+                time.sleep(0.2)
+        except (DvcException, OSError) as error:
+            raise PipelineError(f"DVC cannot read the pipeline: {_one_line(error)}") from error
+
+
+def _forget_the_dead(busy: Exception) -> bool:
+    """Removes DVC's file of claims where those that `busy` names are of no DVC that runs, as its message advises, and
+    returns whether it did. DVC itself asks only whether a process of that number is there: one that was killed and not
+    yet waited for, or after a reboot any other, would keep every night from running."""
+    claimed = [int(number) for number in re.findall(r"\(PID (\d+)\)", str(busy))]
+    if not claimed or any(map(_is_dvc, claimed)):
+        return False
+    Path(".dvc/tmp/rwlock").unlink(missing_ok=True)
+    return True
+
+
+def _is_dvc(process: int) -> bool:
+    import psutil
+
     try:
-        with Repo() as repo:
-            stages = [stage for stage in repo.index.stages if stage.cmd]
-            written = {Path(out.fs_path) for stage in stages for out in stage.outs}
-            inputs: dict[str, object] = {}
-            for stage in stages:
-                inputs[stage.addressing] = stage.cmd
-                for dep in stage.deps:
-                    path = Path(dep.fs_path)
-                    if hasattr(dep, "read_params"):
-                        inputs[f"{stage.addressing} params"] = dep.read_params()
-                    elif not any(path in (out, *out.parents) or out in path.parents for out in written):
-                        inputs[dep.def_path] = dep.get_hash().value
-            changed = sorted(repo.status())
-    except (DvcException, OSError) as error:
-        raise PipelineError(f"DVC cannot read the pipeline: {' '.join(str(error).split())[:300]}") from error
+        return "dvc" in " ".join(psutil.Process(process).cmdline())  # of a zombie it is empty
+    except psutil.Error:
+        return False
+
+
+def _state(repo: "Repo") -> State:
+    stages = [stage for stage in repo.index.stages if stage.cmd]
+    written = {Path(out.fs_path) for stage in stages for out in stage.outs}
+    inputs: dict[str, object] = {}
+    for stage in stages:
+        inputs[stage.addressing] = stage.cmd
+        for dep in stage.deps:
+            path = Path(dep.fs_path)
+            if hasattr(dep, "read_params"):
+                inputs[f"{stage.addressing} params"] = dep.read_params()
+            elif not any(path in (out, *out.parents) or out in path.parents for out in written):
+                inputs[dep.def_path] = dep.get_hash().value
     text = json.dumps(inputs, sort_keys=True, default=str)
-    return State(hashlib.sha256(text.encode()).hexdigest(), tuple(changed))
+    return State(hashlib.sha256(text.encode()).hexdigest(), tuple(sorted(repo.status())))
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())[:300]
 
 
 def cache_folder() -> Path:
@@ -74,7 +116,7 @@ def cache_folder() -> Path:
         with Repo() as repo:
             return Path(repo.cache.local.path).resolve()
     except (DvcException, OSError) as error:
-        raise PipelineError(f"DVC cannot tell where its cache is: {' '.join(str(error).split())[:300]}") from error
+        raise PipelineError(f"DVC cannot tell where its cache is: {_one_line(error)}") from error
 
 
 def track_labelled() -> None:
@@ -88,7 +130,7 @@ def track_labelled() -> None:
         with Repo() as repo:
             repo.add(str(LABELLED_REVIEWS))
     except (DvcException, OSError) as error:
-        raise PipelineError(f"{LABELLED_POINTER} could not be written: {' '.join(str(error).split())[:300]}") from error
+        raise PipelineError(f"{LABELLED_POINTER} could not be written: {_one_line(error)}") from error
 
 
 def repro(deadline: float) -> None:
