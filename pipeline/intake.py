@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 
 LABELS = {"0": 0, "1": 1, "negative": 0, "positive": 1}
 REQUIRED = ("text", "label")
+_UNKNOWN_FACTOR = 60
 _COLUMNS = ("id", "text", "label", "source_file", "source_row", "source_id", "timestamp")
 
 
@@ -131,9 +132,6 @@ class Known:
         if not finding.problem and not finding.known:
             good = finding.good[list(REVIEW_COLUMNS)]
             self.labelled = pd.concat([self.labelled, good], ignore_index=True)
-
-
-_UNKNOWN_FACTOR = 60
 
 
 def incoming(params: IntakeParams, now: float | None = None) -> tuple[list[Path], list[str]]:

@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from pipeline.artifacts import LABELLED_POINTER, LABELLED_REVIEWS
 from pipeline.errors import DataError, PipelineError
@@ -22,6 +22,7 @@ from pipeline.labelled import batches, stated_files
 if TYPE_CHECKING:
     from dvc.repo import Repo
 
+T = TypeVar("T")
 GRACE_S = 60
 """How long a stage that is asked to end may take to write its state before it is killed."""
 BUSY_WAIT_S = 60
@@ -49,6 +50,15 @@ def look() -> State:
     Raises:
         PipelineError: DVC cannot read dvc.yaml, dvc.lock or a pointer.
     """
+    return _in_repo(_state, "DVC cannot read the pipeline")
+
+
+def _in_repo(do: "Callable[[Repo], T]", failure: str) -> "T":
+    """Returns what `do` returns of DVC's repository; waits for another DVC that is at work in it.
+
+    Raises:
+        PipelineError: DVC failed; the message begins with `failure`.
+    """
     from dvc.exceptions import DvcException
     from dvc.lock import LockError
     from dvc.repo import Repo
@@ -57,14 +67,14 @@ def look() -> State:
     while True:
         try:
             with Repo() as repo:
-                return _state(repo)
+                return do(repo)
         except LockError as error:
             if time.monotonic() > deadline:
                 raise PipelineError(f"another DVC is at work here: {_one_line(error)}") from error
             if not _forget_the_dead(error):
                 time.sleep(0.2)
         except (DvcException, OSError) as error:
-            raise PipelineError(f"DVC cannot read the pipeline: {_one_line(error)}") from error
+            raise PipelineError(f"{failure}: {_one_line(error)}") from error
 
 
 def _forget_the_dead(busy: Exception) -> bool:
@@ -109,28 +119,13 @@ def _one_line(error: Exception) -> str:
 
 def cache_folder() -> Path:
     """Returns where DVC keeps outputs, absolute; raises PipelineError if DVC cannot tell."""
-    from dvc.exceptions import DvcException
-    from dvc.repo import Repo
-
-    try:
-        with Repo() as repo:
-            return Path(repo.cache.local.path).resolve()
-    except (DvcException, OSError) as error:
-        raise PipelineError(f"DVC cannot tell where its cache is: {_one_line(error)}") from error
+    return _in_repo(lambda repo: Path(repo.cache.local.path).resolve(), "DVC cannot tell where its cache is")
 
 
 def track_labelled() -> None:
-    """Lets DVC's pointer speak of all batches of new labelled reviews."""
-    from dvc.exceptions import DvcException
-    from dvc.repo import Repo
-
-    if len(batches()) == stated_files():
-        return
-    try:
-        with Repo() as repo:
-            repo.add(str(LABELLED_REVIEWS))
-    except (DvcException, OSError) as error:
-        raise PipelineError(f"{LABELLED_POINTER} could not be written: {_one_line(error)}") from error
+    """Lets DVC's pointer speak of all batches of new labelled reviews; raises PipelineError if it cannot be written."""
+    if len(batches()) != stated_files():
+        _in_repo(lambda repo: repo.add(str(LABELLED_REVIEWS)), f"{LABELLED_POINTER} could not be written")
 
 
 def repro(deadline: float) -> None:

@@ -16,7 +16,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pipeline import orchestration, provenance, records, registry, tracking
+from pipeline import orchestration, provenance, records, registry, tracking, triggers
 from pipeline.artifacts import REPORTS, read_json
 from pipeline.errors import PipelineError
 from pipeline.ledger import Ledger
@@ -63,7 +63,7 @@ def plan(params: RetentionParams, dataset: str, known: list[Record]) -> Plan:
     ours = {run.info.run_id: run for run in _runs_of_nights(client, dataset)}
     old = {run_id for run_id, run in ours.items() if run.info.start_time < before and run.info.status != "RUNNING"}
     old -= {str(read_json(file, ["run_id"])["run_id"]) for file in REPORTS.glob("train/*/run.json")}
-    if not client.search_registered_models(f"name = '{name}'"):
+    if not triggers.is_registered(dataset):
         return Plan(past, runs=tuple(sorted(old)))
     stays = _versions_that_stay(client, name)
     run_of = {str(version.version): str(version.run_id) for version in registry.versions(client, name)}

@@ -174,9 +174,8 @@ def _work(record: Record, params: Params, options: Options, unfinished: Record |
 def _forget_another_store(dataset: str) -> None:
     """Lets `register` run again where its report is of a store that knows nothing of the model: another server, or one
     that was lost."""
-    name = registry.registered_name(dataset)
-    registered = tracking.store_exists() and tracking.connect().search_registered_models(f"name = '{name}'")
-    if REGISTRY_REPORT.exists() and not registered:
+    if REGISTRY_REPORT.exists() and not triggers.is_registered(dataset):
+        name = registry.registered_name(dataset)
         print(f"the MLflow store does not know {name}, of which {REGISTRY_REPORT} tells: it will be registered anew")
         REGISTRY_REPORT.unlink()
 

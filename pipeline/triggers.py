@@ -50,13 +50,17 @@ class Champion:
         return str(self.version.run_id)
 
 
+def is_registered(dataset: str) -> bool:
+    """Whether the store knows the registered model of `dataset`; a store that is not there yet is not made."""
+    named = f"name = '{registry.registered_name(dataset)}'"
+    return tracking.store_exists() and bool(tracking.connect().search_registered_models(named))
+
+
 def find_champion(dataset: str) -> Champion | None:
     """Returns the champion of `dataset`, None where there is none; a store that is not there yet is not made."""
-    if not tracking.store_exists():
+    if not is_registered(dataset):
         return None
     client, name = tracking.connect(), registry.registered_name(dataset)
-    if not client.search_registered_models(f"name = '{name}'"):
-        return None
     numbers = {alias: registry.alias_version(client, name, alias) for alias in (registry.CHAMPION, registry.CHALLENGER)}
     if numbers[registry.CHAMPION] is None:
         return None

@@ -33,8 +33,7 @@ def reviews() -> pd.DataFrame:
 def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """An empty project folder with the committed params.yaml on the sample; it is the working folder, and tracks in
     a store of its own."""
-    shutil.copy(ROOT / "params.yaml", tmp_path)
-    edit_params(tmp_path, dataset="sample")
+    write_sample_params(tmp_path)
     track_in(tmp_path, monkeypatch)
     yield tmp_path
     shutil.rmtree(tmp_path, ignore_errors=True)
@@ -77,8 +76,7 @@ class Registered:
 @pytest.fixture(scope="session")
 def registered(tmp_path_factory: pytest.TempPathFactory) -> Registered:
     folder = tmp_path_factory.mktemp("registered")
-    shutil.copy(ROOT / "params.yaml", folder)
-    edit_params(folder, dataset="sample")
+    write_sample_params(folder)
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("MLFLOW_", "DVC_"))}
     done = subprocess.run(
         [sys.executable, str(ROOT / "tests/log_models.py")],
@@ -90,6 +88,12 @@ def registered(tmp_path_factory: pytest.TempPathFactory) -> Registered:
     )
     assert done.returncode == 0, done.stderr[-3000:]
     return Registered(folder, f"sqlite:///{folder / 'mlflow.db'}", json.loads(done.stdout.splitlines()[-1]))
+
+
+def write_sample_params(folder: Path) -> None:
+    """Writes the committed params.yaml, on the sample, to `folder`."""
+    shutil.copy(ROOT / "params.yaml", folder)
+    edit_params(folder, dataset="sample")
 
 
 def edit_params(project: Path, **values: object) -> None:

@@ -364,9 +364,12 @@ def test_a_new_store_gets_a_champion_again(project: Path, warm: Warm) -> None:
     assert warm.run(project, "retrain").code == 0 and outcomes(project)[-1] == "SKIPPED"
 
 
-def test_what_a_dvc_claimed_that_is_gone_keeps_nobody_from_running(project: Path, warm: Warm) -> None:
+@pytest.mark.parametrize("claimed_path", ["reports/train/tiny", "data/labelled/reviews"])
+def test_what_a_dvc_claimed_that_is_gone_keeps_nobody_from_running(
+    project: Path, warm: Warm, claimed_path: str
+) -> None:
     claimed = {"pid": 1, "cmd": "dvc repro"}  # a number that after a reboot is another's
-    claims = {"read": {}, "write": {str(project / "reports/train/tiny"): claimed}}
+    claims = {"read": {}, "write": {str(project / claimed_path): claimed}}
     (project / ".dvc/tmp/rwlock").write_text(json.dumps(claims))
     drop(project, reviews(30))
     done = warm.run(project, "retrain")

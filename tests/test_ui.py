@@ -1,7 +1,6 @@
 """The MLflow UI, as a user sees it in a browser: both models in one table, their curves and figures side by side."""
 
 import re
-import shutil
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -9,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import ROOT, edit_params, track_in
+from conftest import ROOT, track_in, write_sample_params
 from tracked_runs import evaluation, history, track_evaluation, track_training
 
 from pipeline import tracking
@@ -38,8 +37,7 @@ class Ui:
 def ui(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ui]:
     """`sentiment ui` on a store with a run of each model, and one that is no training."""
     folder = tmp_path_factory.mktemp("ui")
-    shutil.copy(ROOT / "params.yaml", folder)
-    edit_params(folder, dataset="sample")
+    write_sample_params(folder)
     with pytest.MonkeyPatch.context() as patch:
         track_in(folder, patch)
         tracking.connect.cache_clear()
