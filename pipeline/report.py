@@ -37,7 +37,10 @@ def page(found: Results, registry: Report, recurrence: Report, noise: Report | N
         results=found,
         best=found.best,
         rows=_rows(found),
-        pairs=[(pair, results.verdict(pair), results.paired_sentence(pair, _reviews(found))) for pair in _pairs(found)],
+        pairs=[
+            (pair, results.verdict(pair), results.paired_sentence(pair, _reviews(found)))
+            for pair in found.comparison["pairs"]
+        ],
         brief=brief(found, registry),
         figures={name: Markup(svg) for name, svg in _figures(found, recurrence).items()},
         gates={name: Markup(figures.gates(model.gates, name)) for name, model in found.models.items() if model.gates},
@@ -119,10 +122,6 @@ def _tag_shown(name: str) -> str:
 
 def _reviews(found: Results) -> int:
     return int(found.comparison["reviews"])
-
-
-def _pairs(found: Results) -> list[Report]:
-    return list(found.comparison["pairs"])
 
 
 def _rows(found: Results) -> list[tuple[str, Report, Report | None]]:
