@@ -4,8 +4,8 @@ import argparse
 
 from benchmarks import measure
 from benchmarks.report import PICTURE, REPORT, TARGETS, picture
-from pipeline.artifacts import write_json
-from pipeline.errors import run_command
+from pipeline.project.atomic import write_json
+from pipeline.project.run_command import run_command
 
 
 def main() -> None:

@@ -9,7 +9,7 @@ from typing import Any
 
 import psutil
 
-from pipeline.provenance import changes, git_commit
+from pipeline.project.provenance import changes, git_commit
 
 LIBRARIES = ("tensorflow", "keras", "tensorflow-datasets", "numpy", "dvc", "mlflow")
 

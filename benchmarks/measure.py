@@ -7,18 +7,10 @@ from typing import Any
 from benchmarks import machine, stages
 from benchmarks.stages import NOT_MEASURED
 from benchmarks.workers import Worker, spread
-from pipeline.artifacts import (
-    BATCHES,
-    BATCHING_REPORT,
-    RAW,
-    SPLIT_TABLES,
-    SPLITS,
-    VOCABULARY,
-    read_json,
-    read_table,
-)
-from pipeline.errors import DataError
-from pipeline.params import load_params
+from pipeline.project.atomic import read_json, read_table
+from pipeline.project.errors import DataError
+from pipeline.project.params import load_params
+from pipeline.project.paths import BATCHES, BATCHING_REPORT, RAW, SPLIT_TABLES, SPLITS, VOCABULARY
 
 MODELS = ("single", "stacked")
 

@@ -4,9 +4,11 @@ import textwrap
 from pathlib import Path
 from typing import Any
 
-from pipeline.artifacts import REPORTS, read_json, train_reports
-from pipeline.errors import DataError
-from pipeline.plots import BLUE, GREY, ORANGE, figure
+from pipeline.project.atomic import read_json
+from pipeline.project.errors import DataError
+from pipeline.project.paths import REPORTS
+from pipeline.project.training_record import read_record
+from pipeline.reporting.plots import BLUE, GREY, ORANGE, figure
 
 REPORT = REPORTS / "benchmark.json"
 PICTURE = REPORTS / "benchmark.png"
@@ -118,7 +120,7 @@ def full_run(found: dict[str, Any]) -> str:
     if not isinstance(no_op, dict):
         raise DataError(f"{REPORT}: a `dvc repro` with nothing to do was {no_op}")
     trainings = sum(
-        read_json(train_reports(name.removeprefix("train@")) / "run.json")["metrics"]["training_seconds"]
+        read_record(name.removeprefix("train@"))["metrics"]["training_seconds"]
         for name in stages
         if name.startswith("train@")
     )

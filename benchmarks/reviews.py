@@ -5,9 +5,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from pipeline.artifacts import BATCHES, REVIEW_COLUMNS, SPLIT_TABLES, read_table
-from pipeline.batching import Batch, read_batches
-from pipeline.vocabulary import load_tokenizer
+from pipeline.project.atomic import read_table
+from pipeline.project.paths import BATCHES, REVIEW_COLUMNS, SPLIT_TABLES
+from pipeline.text.batching import Batch, read_batches
+from pipeline.text.encoding import load_tokenizer
 
 
 @dataclass(frozen=True)

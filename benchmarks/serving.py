@@ -20,12 +20,17 @@ from typing import Any
 import numpy as np
 
 from benchmarks.workers import ROOT, answer, arguments, spread, turns
-from pipeline import model, registry, scoring, tracking
-from pipeline.artifacts import REVIEW_COLUMNS, SPLIT_TABLES, TOKENIZER, VOCABULARY, model_file, read_table
-from pipeline.batching import make_batches
-from pipeline.errors import PipelineError, run_command
-from pipeline.params import Params, load_params
-from pipeline.vocabulary import load_tokenizer
+from pipeline.project.atomic import read_table
+from pipeline.project.errors import PipelineError
+from pipeline.project.params import Params, load_params
+from pipeline.project.paths import REVIEW_COLUMNS, SPLIT_TABLES, TOKENIZER, VOCABULARY, model_file
+from pipeline.project.run_command import run_command
+from pipeline.registry import versions
+from pipeline.serving import files
+from pipeline.text.batching import make_batches
+from pipeline.text.encoding import load_tokenizer
+from pipeline.tracking import runs
+from pipeline.training import networks
 
 _WARM_UP_REQUESTS = 20
 
@@ -49,16 +54,18 @@ def _log_untrained(folder: Path, params: Params) -> str:
     vocabulary_size = load_tokenizer().vocabulary_size
     os.chdir(folder)
     os.environ["MLFLOW_TRACKING_URI"] = f"sqlite:///{folder / 'mlflow.db'}"
-    client = tracking.connect()
+    client = runs.connect()
     TOKENIZER.mkdir(parents=True)
     shutil.copy(vocabulary, VOCABULARY)
     params.model("single")
-    model.save_model(
-        model_file("single"), model.build_model(params.models["single"], vocabulary_size), params.models["single"]
+    networks.save_model(
+        model_file("single"), networks.build_model(params.models["single"], vocabulary_size), params.models["single"]
     )
-    run = client.create_run(tracking.experiment_id(client))
-    candidate = registry.Candidate("single", run.info.run_id, "untrained", val_accuracy=0.5, val_loss=0.7)
-    return str(registry.log_model(candidate, max_tokens=params.tokenize.max_tokens).model_uri)
+    run = client.create_run(runs.experiment_id(client))
+    candidate = versions.Candidate(
+        "single", run.info.run_id, "untrained", params.tokenize.model_dump(), val_accuracy=0.5, val_loss=0.7
+    )
+    return str(versions.log_model(candidate).model_uri)
 
 
 def _http_milliseconds(uri: str, texts: list[str], requests: int) -> dict[str, float]:
@@ -98,7 +105,7 @@ def _bulk(uri: str, texts: list[str], params: Params, rounds: int) -> dict[str, 
     import pandas as pd
     import tensorflow as tf
 
-    pyfunc = scoring.load(uri)
+    pyfunc = files.load(uri)
     classifier = pyfunc.unwrap_python_model()
     table = pd.DataFrame({"text": texts})
     padded = make_batches(
@@ -112,14 +119,14 @@ def _bulk(uri: str, texts: list[str], params: Params, rounds: int) -> dict[str, 
     batches = [batch.token_ids for batch in padded]
     folder = Path(pyfunc._model_impl.context.artifacts["classifier"])
     plain = keras.models.load_model(folder / "model.keras", compile=False)
-    evaluated = model.accelerate(plain)
+    evaluated = networks.accelerate(plain)
     data = tf.data.Dataset.from_generator(
         lambda: iter(batches), output_signature=tf.TensorSpec((None, None), tf.int32)
     ).apply(tf.data.experimental.assert_cardinality(len(batches)))
     ways: dict[str, Callable[[], Any]] = {
         "from_raw_text": lambda: pyfunc.predict(table),
         "keras_predict": lambda: plain.predict(data, verbose=0),
-        "evaluation": lambda: model.logits(evaluated, batches),
+        "evaluation": lambda: networks.logits(evaluated, batches),
         "encoding_alone": lambda: classifier.encode(texts),
     }
     speeds: dict[str, list[float]] = {name: [] for name in ways}

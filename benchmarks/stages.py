@@ -20,8 +20,9 @@ from typing import Any
 from ruamel.yaml import YAML
 
 from benchmarks.workers import ROOT, spread
-from pipeline.artifacts import RAW, model_file, read_json, train_reports
-from pipeline.params import PARAMS_FILE, load_params
+from pipeline.project.params import PARAMS_FILE, load_params
+from pipeline.project.paths import RAW, model_file, run_file, train_reports
+from pipeline.project.training_record import read_record
 
 NOT_MEASURED = "not measured"
 HEAVY = ("tensorflow", "great_expectations", "mlflow", "tensorflow_datasets", "sklearn", "matplotlib")
@@ -73,7 +74,7 @@ def run_stages() -> dict[str, Any]:
             stage, _, model = name.partition("@")
             if stage == "train":
                 found[name] = _recorded_training(model)
-                for made in (model_file(model).parent, train_reports(model)):
+                for made in (model_file(model).parent, train_reports(model), run_file(model)):
                     _copy(made, scratch)
                 continue
             found[name] = _run(command, scratch)
@@ -102,17 +103,19 @@ def _run(command: list[str], scratch: Path) -> dict[str, Any]:
 
 
 def _recorded_training(model: str) -> dict[str, Any]:
-    record = train_reports(model) / "run.json"
-    if not record.exists():
-        return {"reason": f"{NOT_MEASURED}: no {record}"}
-    metrics = read_json(record, ("metrics",))["metrics"]
+    if not run_file(model).exists():
+        return {"reason": f"{NOT_MEASURED}: no {run_file(model)}"}
+    metrics = read_record(model)["metrics"]
     source = f"record of the last run, {metrics['epochs']} epochs with validation, start left out"
     return {"seconds": metrics["training_seconds"], "source": source}
 
 
 def _copy(path: Path, scratch: Path) -> None:
-    if path.exists():
+    if path.is_dir():
         shutil.copytree(path, scratch / path, dirs_exist_ok=True)
+    elif path.exists():
+        (scratch / path).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(path, scratch / path)
 
 
 def no_op(rounds: int) -> Any:

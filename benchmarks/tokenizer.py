@@ -9,10 +9,12 @@ from typing import Any, Protocol
 import numpy as np
 
 from benchmarks.workers import answer, arguments, peak_memory_mb, turns
-from pipeline.artifacts import RAW, REVIEW_COLUMNS, read_table
-from pipeline.errors import run_command
-from pipeline.params import load_params
-from pipeline.vocabulary import build_vocabulary, load_tokenizer
+from pipeline.project.atomic import read_table
+from pipeline.project.params import load_params
+from pipeline.project.paths import RAW, REVIEW_COLUMNS
+from pipeline.project.run_command import run_command
+from pipeline.text.encoding import load_tokenizer
+from pipeline.text.vocabulary import build_vocabulary
 
 
 class Tokenizer(Protocol):
@@ -22,7 +24,7 @@ class Tokenizer(Protocol):
 
 
 class Pipeline:
-    """`pipeline.vocabulary` and `pipeline.subwords`."""
+    """`text.vocabulary` and `served_model.tokenizer`."""
 
     def __init__(self) -> None:
         self._tokenizer = load_tokenizer()

@@ -13,10 +13,11 @@ from benchmarks import classic
 from benchmarks.profiles import kernels
 from benchmarks.reviews import draw_batches, whole_reviews
 from benchmarks.workers import answer, arguments, peak_memory_mb, turns
-from pipeline import batching, model, training
-from pipeline.errors import run_command
-from pipeline.params import Params, load_params
-from pipeline.vocabulary import load_tokenizer
+from pipeline.project.params import Params, load_params
+from pipeline.project.run_command import run_command
+from pipeline.text import batching
+from pipeline.text.encoding import load_tokenizer
+from pipeline.training import fitting, networks
 
 Batches = list[batching.Batch]
 WARM_UP_BATCHES = 2
@@ -69,17 +70,17 @@ def train_classic(name: str, params: Params, batches: Batches, validation_batche
 
 
 def train_pipeline(name: str, params: Params, batches: Batches, validation_batches: Batches, rounds: int) -> None:
-    """Answers each turn with an epoch of `training.fit` on `batches`, and turns after the last with a profile."""
-    device = model.prepare_device(seed=params.seed, deterministic=params.train.deterministic)
+    """Answers each turn with an epoch of `fitting.fit` on `batches`, and turns after the last with a profile."""
+    device = networks.prepare_device(seed=params.seed, deterministic=params.train.deterministic)
     model_params = params.model(name)
-    network = model.accelerate(model.build_model(model_params, load_tokenizer().vocabulary_size))
+    network = networks.accelerate(networks.build_model(model_params, load_tokenizer().vocabulary_size))
     # As many epochs as there are turns, so that the learning rate falls over them as it does over the stage's.
     train_params = params.train.model_copy(update={"epochs": rounds, "patience": rounds})
-    training.compile_model(network, model_params, train_params, epoch_steps=len(batches))
+    fitting.compile_model(network, model_params, train_params, epoch_steps=len(batches))
 
-    def fit(some: Batches, some_validation: Batches, epochs: int, on_epoch: Callable[[training.Epoch], None]) -> None:
+    def fit(some: Batches, some_validation: Batches, epochs: int, on_epoch: Callable[[fitting.Epoch], None]) -> None:
         with tempfile.TemporaryDirectory() as folder:
-            training.fit(
+            fitting.fit(
                 network,
                 some,
                 some_validation,
@@ -102,7 +103,7 @@ def train_pipeline(name: str, params: Params, batches: Batches, validation_batch
     network.evaluate = _clocked(network.evaluate, seconds)
     requests = turns()
 
-    def on_epoch(epoch: training.Epoch) -> None:
+    def on_epoch(epoch: fitting.Epoch) -> None:
         answer(_turn(epoch, seconds) | facts)
         if epoch["epoch"] < rounds:
             next(requests)

@@ -17,7 +17,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, TextIO
 
-from pipeline.errors import PipelineError
+from pipeline.project.errors import PipelineError
 
 ROOT = Path(__file__).resolve().parent.parent
 READY = "ready"

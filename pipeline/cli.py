@@ -7,9 +7,9 @@ from typing import Annotated
 
 import typer
 
-from pipeline import registry_cli
-from pipeline.errors import run_command
-from pipeline.registry_cli import REJECTED, table
+from pipeline.project.run_command import run_command
+from pipeline.registry import commands
+from pipeline.registry.commands import REJECTED, table
 
 app = typer.Typer(
     help="Sentiment of IMDB reviews: look at results, compare runs, score.", no_args_is_help=True, add_completion=False
@@ -19,7 +19,7 @@ app = typer.Typer(
 @app.command()
 def summary(markdown: Annotated[bool, typer.Option(help="Print the table as Markdown.")] = False) -> None:
     """Print each model's results on the test split, from reports/."""
-    from pipeline import summary as results
+    from pipeline.reporting import summary as results
 
     print(results.markdown() if markdown else results.table())
 
@@ -30,16 +30,16 @@ def ui(
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
 ) -> None:
     """Serve the MLflow UI on the project's tracking store, and print where its view of the trainings is."""
-    from pipeline.params import load_params
+    from pipeline.project.params import load_params
 
     load_params()  # outside the project's root this would make a new, empty store
-    from pipeline import tracking, views
+    from pipeline.tracking import runs, ui_views
 
-    client = tracking.connect()
-    views.save(client)
-    uri = tracking.tracking_uri()
+    client = runs.connect()
+    ui_views.save(client)
+    uri = runs.tracking_uri()
     served = uri.startswith("http")  # by somebody else
-    for name, address in views.addresses(uri if served else f"http://{host}:{port}", tracking.experiment_id(client)):
+    for name, address in ui_views.addresses(uri if served else f"http://{host}:{port}", runs.experiment_id(client)):
         print(f"{name:8}{address}", flush=True)
     if served:
         return
@@ -61,11 +61,11 @@ def predict(
     json: Annotated[bool, typer.Option("--json", help="Print one JSON object a line.")] = False,
 ) -> None:
     """Score reviews: label, probability of positive, and logit."""
-    from pipeline import scoring
+    from pipeline.serving import files
 
-    reviews = scoring.checked(texts) if texts else scoring.read_lines(sys.stdin.buffer)
-    scores = scoring.score_texts(scoring.load(model), reviews)
-    print(scoring.json_lines(reviews, scores) if json else scoring.table(reviews, scores))
+    reviews = files.checked(texts) if texts else files.read_lines(sys.stdin.buffer)
+    scores = files.score_texts(files.load(model), reviews)
+    print(files.json_lines(reviews, scores) if json else files.table(reviews, scores))
 
 
 @app.command()
@@ -76,14 +76,14 @@ def score(
     text_column: Annotated[str, typer.Option(help="The column that holds the reviews.")] = "text",
 ) -> None:
     """Score a file row by row, keeping its columns. Rows without a usable text go to OUT's .quarantine.jsonl."""
-    from pipeline import scoring
+    from pipeline.serving import files
 
     with typer.progressbar(length=1, label=source.name, file=sys.stderr) as bar:
 
         def begin(size: int) -> None:
             bar.length = max(size, 1)
 
-        report = scoring.score_file(model, source, output, text_column=text_column, begin=begin, advance=bar.update)
+        report = files.score_file(model, source, output, text_column=text_column, begin=begin, advance=bar.update)
     print(report)
 
 
@@ -94,7 +94,7 @@ def serve(
     port: Annotated[int, typer.Option(help="Port on this machine; 0 takes a free one.", min=0, max=65535)] = 5001,
 ) -> None:
     """Serve a model over HTTP with MLflow's scoring server: POST reviews to /invocations."""
-    from pipeline import server
+    from pipeline.serving import server
 
     server.serve(model, host, port)
 
@@ -119,18 +119,18 @@ def retrain(
     75 (another retraining is under way).
     """
     if history:
-        from pipeline import records
+        from pipeline.retraining import records
 
         print(table(records.history(records.read_all())))
         return
-    from pipeline import retrain as job
+    from pipeline.retraining import job as job
 
     options = job.Options(force=force, dry_run=dry_run, commit=commit, max_minutes=max_minutes)
     if job.retrain(options) == job.REJECTED:
         raise typer.Exit(REJECTED)
 
 
-app.add_typer(registry_cli.app, name="registry")
+app.add_typer(commands.app, name="registry")
 
 
 def main() -> None:

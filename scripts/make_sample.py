@@ -8,8 +8,8 @@ import hashlib
 
 import pandas as pd
 
-from pipeline.artifacts import write_table
-from pipeline.reviews import SAMPLE, load_reviews
+from pipeline.data.sources import SAMPLE, load_reviews
+from pipeline.project.atomic import write_table
 
 ROWS = {"train": 2400, "test": 1200}
 STRATA = 8  # two labels by four length quartiles

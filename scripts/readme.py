@@ -3,8 +3,9 @@
 from pathlib import Path
 
 from benchmarks import report as benchmark
-from pipeline import summary
-from pipeline.errors import DataError, run_command
+from pipeline.project.errors import DataError
+from pipeline.project.run_command import run_command
+from pipeline.reporting import summary
 
 README = Path("README.md")
 PARTS = {"results": summary.markdown, "speed": benchmark.markdown}

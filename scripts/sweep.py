@@ -24,12 +24,14 @@ from typing import Any
 
 from scipy.stats import chi2
 
-from pipeline import tracking
-from pipeline.artifacts import LABELLED_POINTER, evaluation_reports, train_reports, write_json
-from pipeline.errors import DataError, PipelineError, UsageError, run_command
-from pipeline.params import PARAMS_FILE, load_params
-from pipeline.results import NOISE_REPORT
-from pipeline.retention import SWEEP_CLONE as CLONE
+from pipeline.project.atomic import write_json
+from pipeline.project.errors import DataError, PipelineError, UsageError
+from pipeline.project.params import PARAMS_FILE, load_params
+from pipeline.project.paths import LABELLED_POINTER, metrics_file, run_file, train_reports
+from pipeline.project.run_command import run_command
+from pipeline.reporting.results import NOISE_REPORT
+from pipeline.retraining.retention import SWEEP_CLONE as CLONE
+from pipeline.tracking import runs
 
 DVC = (sys.executable, "-m", "dvc")
 LEVEL = 0.05
@@ -88,12 +90,12 @@ def clone(head: str) -> Path:
 
 
 def run(folder: Path, head: str, seed: int, models: Sequence[str]) -> None:
-    """Runs the experiment of `seed` up to the evaluation of each model, and brings it here when it has succeeded."""
+    """Runs the experiment of `seed` up to the tracking of each model, and brings it here when it has succeeded."""
     kept = {key: value for key, value in os.environ.items() if not key.startswith("DVC_")}
-    environment = kept | {"PYTHONPATH": str(folder.resolve()), "MLFLOW_TRACKING_URI": tracking.tracking_uri()}
+    environment = kept | {"PYTHONPATH": str(folder.resolve()), "MLFLOW_TRACKING_URI": runs.tracking_uri()}
     environment["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{environment['PATH']}"
     command = [*DVC, "exp", "run", "--name", name(seed), "--set-param", f"seed={seed}"]
-    done = subprocess.run([*command, *(f"evaluate@{model}" for model in models)], cwd=folder, env=environment)
+    done = subprocess.run([*command, *(f"track@{model}" for model in models)], cwd=folder, env=environment)
     if done.returncode:
         raise PipelineError(f"the experiment {name(seed)} failed; `make sweep` goes on with it")
     git("fetch", "--quiet", str(folder), f"+{refs(head)}*:{refs(head)}*")
@@ -102,19 +104,20 @@ def run(folder: Path, head: str, seed: int, models: Sequence[str]) -> None:
 def figures(commit: str, model: str, seed: int) -> dict[str, float]:
     """Returns the accuracies that an experiment found for `model`, as DVC has them; raises if it trained with another
     seed, or if MLflow differs."""
-    record = read(commit, train_reports(model) / "run.json")
+    record = read(commit, train_reports(model) / "training.json")
+    run_id = read(commit, run_file(model))["run_id"]
     if record["params"]["seed"] != seed:
         raise DataError(f"{commit[:8]} trained {model} with seed {record['params']['seed']}, not with {seed}")
     found = {
         "validation": record["metrics"]["best_val_accuracy"],
-        "test": read(commit, evaluation_reports(model) / "metrics.json")["accuracy"],
+        "test": read(commit, metrics_file(model))["accuracy"],
     }
-    run = tracking.find_run(tracking.connect(), record["run_id"])
+    run = runs.find_run(runs.connect(), run_id)
     if run is None:
-        raise DataError(f"the MLflow store has no run {record['run_id']}, which trained {model} in {commit[:8]}")
+        raise DataError(f"the MLflow store has no run {run_id}, which trained {model} in {commit[:8]}")
     tracked = {"validation": run.data.metrics["best_val_accuracy"], "test": run.data.metrics.get("test/accuracy")}
     if tracked != found:
-        raise DataError(f"DVC has {found} for {model} in {commit[:8]}, MLflow's run {record['run_id']} has {tracked}")
+        raise DataError(f"DVC has {found} for {model} in {commit[:8]}, MLflow's run {run_id} has {tracked}")
     return found
 
 

@@ -14,7 +14,7 @@ import pytest
 from hypothesis import settings
 from ruamel.yaml import YAML
 
-from pipeline.reviews import SAMPLE
+from pipeline.data.sources import SAMPLE
 
 ROOT = Path(__file__).parent.parent
 

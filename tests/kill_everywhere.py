@@ -30,12 +30,14 @@ from sqlalchemy import event
 from sqlalchemy.engine import Engine
 from sqlalchemy.engine.default import DefaultDialect
 
-from pipeline import promotion, registry, tracking, verification
-from pipeline.artifacts import read_json, train_reports
-from pipeline.errors import PipelineError
-from pipeline.ledger import Ledger
-from pipeline.params import load_params
+from pipeline.project.atomic import read_json
+from pipeline.project.errors import PipelineError
+from pipeline.project.params import load_params
+from pipeline.project.paths import train_reports
+from pipeline.registry import champion, verification, versions
+from pipeline.registry.ledger import Ledger
 from pipeline.stages.register import register
+from pipeline.tracking import runs
 
 NAME = "imdb-sentiment-sample"
 
@@ -43,18 +45,18 @@ NAME = "imdb-sentiment-sample"
 def log() -> dict[str, Any]:
     """Logs the trained model, and returns the ids of the run's models that are whole, with the hash of their files."""
     record = read_json(train_reports("tiny") / "run.json")
-    candidate = registry.Candidate("tiny", record["run_id"], record["weights_sha256"], 0.5, 0.7)
-    client = tracking.connect()
-    registry.logged_model(client, candidate, max_tokens=32)
-    models = registry.logged_models(client, candidate.run_id)
-    return {model.model_id: [model.status, registry.files_digest(f"models:/{model.model_id}")] for model in models}
+    candidate = versions.Candidate("tiny", record["run_id"], record["weights_sha256"], 0.5, 0.7)
+    client = runs.connect()
+    versions.logged_model(client, candidate, max_tokens=32)
+    models = versions.logged_models(client, candidate.run_id)
+    return {model.model_id: [model.status, versions.files_digest(f"models:/{model.model_id}")] for model in models}
 
 
 ACTIONS: dict[str, Callable[[], Any]] = {
     "log": log,
     "register": register,
-    "promote": lambda: promotion.promote(NAME, "1", "because"),
-    "rollback": lambda: promotion.rollback(NAME, "because"),
+    "promote": lambda: champion.promote(NAME, "1", "because"),
+    "rollback": lambda: champion.rollback(NAME, "because"),
 }
 
 
@@ -161,16 +163,16 @@ def completed(action: str) -> dict[str, Any]:
 
 def state() -> dict[str, Any]:
     """Returns versions, champion and whether it can be served, and the ledger's lines."""
-    client = mlflow.MlflowClient(tracking.tracking_uri())
-    mlflow.set_tracking_uri(tracking.tracking_uri())
+    client = mlflow.MlflowClient(runs.tracking_uri())
+    mlflow.set_tracking_uri(runs.tracking_uri())
     try:
         champion = client.get_model_version_by_alias(NAME, "champion")
-        registry.require_servable(champion)
+        versions.require_servable(champion)
     except MlflowException:
         champion = None
-    contents = Ledger(registry.ledger_file(NAME)).read()
+    contents = Ledger(versions.ledger_file(NAME)).read()
     return {
-        "versions": [str(version.version) for version in registry.versions(client, NAME)],
+        "versions": [str(version.version) for version in versions.all_versions(client, NAME)],
         "champion": champion and str(champion.version),
         "decisions": [[line["decision"], line["from"], line["to"]] for line in contents.lines],
     }

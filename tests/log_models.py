@@ -10,14 +10,14 @@ import json
 import numpy as np
 import pandas as pd
 
-from pipeline import registry
-from pipeline.artifacts import TOKENIZER, VOCABULARY, model_file
-from pipeline.model import build_model, save_model, weights_sha256
-from pipeline.params import ModelParams
-from pipeline.reviews import SAMPLE
-from pipeline.subwords import SubwordTokenizer
-from pipeline.tracking import connect, experiment_id
-from pipeline.vocabulary import build_vocabulary
+from pipeline.data.sources import SAMPLE
+from pipeline.project.params import ModelParams
+from pipeline.project.paths import TOKENIZER, VOCABULARY, model_file
+from pipeline.registry import versions
+from pipeline.served_model.tokenizer import SubwordTokenizer
+from pipeline.text.vocabulary import build_vocabulary
+from pipeline.tracking.runs import connect, experiment_id
+from pipeline.training.networks import build_model, save_model, weights_sha256
 
 NAME = "imdb-sentiment-sample"
 
@@ -57,12 +57,12 @@ def main() -> None:
         model.set_weights([rng.uniform(-0.7, 0.7, weight.shape) for weight in model.get_weights()])
         save_model(model_file(name), model, model_params)
         run = client.create_run(experiment_id(client), run_name=name)
-        candidate = registry.Candidate(name, run.info.run_id, weights_sha256(model), val_accuracy=0.5, val_loss=0.7)
-        logged = registry.log_model(candidate, max_tokens=max_tokens)
+        candidate = versions.Candidate(name, run.info.run_id, weights_sha256(model), val_accuracy=0.5, val_loss=0.7)
+        logged = versions.log_model(candidate, max_tokens=max_tokens)
         version = client.create_model_version(NAME, logged.model_uri, run.info.run_id, model_id=logged.model_id)
         client.set_terminated(run.info.run_id)
         paths[name] = logged.artifact_path.removeprefix("file://")
-    client.set_registered_model_alias(NAME, registry.CHAMPION, version.version)
+    client.set_registered_model_alias(NAME, versions.CHAMPION, version.version)
     print(json.dumps(paths))
 
 

@@ -7,7 +7,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from pipeline import artifacts, comparison, evaluation, limits, plots, recurrence, results
+from pipeline.evaluation import comparison, curves, metrics, model_report
+from pipeline.evaluation.model_report import report
+from pipeline.project import atomic, paths
+from pipeline.reporting import plots, results
+from pipeline.studies import challenge_sentences, gradient_reach
 
 REVIEWS = 400
 HOSTILE = 'I liked it <script>alert("1")</script><img src=x onerror=alert(2)> & "quotes" '
@@ -24,7 +28,7 @@ def predictions(skill: float) -> pd.DataFrame:
             "id": [f"test/{number}" for number in range(REVIEWS)],
             "label": _LABEL,
             "logit": logit,
-            "probability": evaluation.probability(logit),
+            "probability": metrics.probability(logit),
             "length": LENGTH,
         }
     )
@@ -92,39 +96,41 @@ def write(folder: Path) -> None:
     tables = {"single": predictions(1.0), "stacked": predictions(1.4), "baseline": predictions(2.0)}
     for (name, table), val_accuracy in zip(tables.items(), (0.86, 0.87, 0.9), strict=True):
         label, logit = table["label"].to_numpy(), table["logit"].to_numpy()
-        metrics = evaluation.report(label, logit, bins=15, samples=100, seed=42)
-        reports = artifacts.evaluation_reports(name)
+        metrics = report(label, logit, bins=15, samples=100, seed=42)
+        reports = paths.evaluation_reports(name)
         reports.mkdir(parents=True)
-        for kind, curve in evaluation.curves(label, logit, bins=15).items():
+        for kind, curve in curves.curves(label, logit, bins=15).items():
             curve.to_csv(reports / f"{kind}.csv", index=False)
         if name == "baseline":
-            artifacts.write_json(artifacts.BASELINE_REPORT, metrics | {"features": 615_616, "seconds": 17.0})
+            atomic.write_json(paths.BASELINE_REPORT, metrics | {"features": 615_616, "seconds": 17.0})
             continue
-        metrics["slices"] = evaluation.slices(label, logit, LENGTH, samples=100, seed=42)
-        artifacts.write_json(reports / "metrics.json", metrics)
-        artifacts.write_json(reports / "padding_study.json", padding_study())
-        artifacts.write_json(reports / "limits.json", limits.limits(lambda texts: np.linspace(0, 1, len(texts))))
-        artifacts.write_json(reports / "gates.json", gates())
-        artifacts.write_json(artifacts.train_reports(name) / "run.json", record(name, val_accuracy))
+        metrics["slices"] = model_report.slices(label, logit, LENGTH, samples=100, seed=42)
+        atomic.write_json(reports / "metrics.json", metrics)
+        atomic.write_json(reports / "padding_study.json", padding_study())
+        atomic.write_json(
+            reports / "limits.json", challenge_sentences.limits(lambda texts: np.linspace(0, 1, len(texts)))
+        )
+        atomic.write_json(reports / "gates.json", gates())
+        atomic.write_json(paths.train_reports(name) / "run.json", record(name, val_accuracy))
         epochs = {"epoch": [1, 2], "accuracy": [0.7, 0.8], "loss": [0.6, 0.5]}
         history = pd.DataFrame(epochs | {"val_accuracy": [0.75, 0.74], "val_loss": [0.5, 0.6]})
-        history.to_csv(artifacts.train_reports(name) / "history.csv", index=False)
+        history.to_csv(paths.train_reports(name) / "history.csv", index=False)
     compared = comparison.compare(tables, ["baseline"], "stacked", LENGTH, TEXT, samples=100, seed=42)
-    artifacts.write_json(artifacts.COMPARISON_REPORT, compared)
+    atomic.write_json(paths.COMPARISON_REPORT, compared)
     write_data_reports()
     plots.batching(
-        artifacts.BATCHING_PICTURE,
+        paths.BATCHING_PICTURE,
         lengths=LENGTH,
         batch_widths=np.array([64, 128]),
         batch_rows=np.array([64, 64]),
         batch_real_tokens=np.array([2080, 6176]),
     )
-    study = {"steps": 3, "units": recurrence.UNITS, "epochs": 3, "reach_share": 0.01}
+    study = {"steps": 3, "units": gradient_reach.UNITS, "epochs": 3, "reach_share": 0.01}
     reviews = {"trained": 4000, "measured": 256, "validated": 1000}
-    cells = {name: cell(reach) for reach, name in enumerate(recurrence.CELLS, start=1)}
-    artifacts.write_json(artifacts.RECURRENCE_REPORT, study | {"reviews": reviews, "cells": cells})
-    artifacts.write_json(results.NOISE_REPORT, noise())
-    artifacts.write_json(artifacts.REGISTRY_REPORT, registry(tables["stacked"], tables["single"]))
+    cells = {name: cell(reach) for reach, name in enumerate(gradient_reach.CELLS, start=1)}
+    atomic.write_json(paths.RECURRENCE_REPORT, study | {"reviews": reviews, "cells": cells})
+    atomic.write_json(results.NOISE_REPORT, noise())
+    atomic.write_json(paths.REGISTRY_REPORT, registry(tables["stacked"], tables["single"]))
 
 
 def noise() -> dict[str, Any]:
@@ -149,10 +155,10 @@ def write_data_reports() -> None:
     expectations = [expectation("at least 30% of the texts hold no HTML line break", 14_665)]
     counts = {"critical": {"evaluated": 70, "broken": 0}, "advisory": {"evaluated": 29, "broken": 4}}
     batching = {"padding_share": 0.0275, "classic_padding_share": 0.6692}
-    artifacts.write_json(artifacts.SPLIT_REPORT, split)
-    artifacts.write_json(artifacts.VALIDATION_REPORT, counts | {"success": True, "expectations": expectations})
-    artifacts.write_json(artifacts.TOKENIZER_REPORT, {"vocabulary_size": 8185, "max_tokens": 1024, "splits": {}})
-    artifacts.write_json(artifacts.BATCHING_REPORT, {"train": batching, "test": batching})
+    atomic.write_json(paths.SPLIT_REPORT, split)
+    atomic.write_json(paths.VALIDATION_REPORT, counts | {"success": True, "expectations": expectations})
+    atomic.write_json(paths.TOKENIZER_REPORT, {"vocabulary_size": 8185, "max_tokens": 1024, "splits": {}})
+    atomic.write_json(paths.BATCHING_REPORT, {"train": batching, "test": batching})
 
 
 def registry(challenger: pd.DataFrame, champion: pd.DataFrame) -> dict[str, Any]:

@@ -16,7 +16,7 @@ import pandas as pd
 import trained_project
 from conftest import edit_params
 
-from pipeline import artifacts
+from pipeline.project import atomic, paths
 
 ROOT = Path(__file__).parent.parent
 NAME = "imdb-sentiment-sample"
@@ -63,11 +63,11 @@ def make(folder: Path) -> None:
         text=True,
     )
     assert trained.returncode == 0, trained.stderr[-3000:]
-    shutil.rmtree(folder / artifacts.SPLIT_TABLES)
+    shutil.rmtree(folder / paths.SPLIT_TABLES)
     reviews = pd.read_parquet(ROOT / "pipeline/sample/reviews.parquet")
     count = trained_project.TEST_REVIEWS
     for split, table in (("test", reviews.head(count)), ("train", reviews.iloc[count : count + KNOWN])):
-        artifacts.write_table(folder / artifacts.RAW / f"{split}.parquet", table)
+        atomic.write_table(folder / paths.RAW / f"{split}.parquet", table)
     shutil.copytree(ROOT / "data/labelled", folder / "data/labelled", ignore=shutil.ignore_patterns("reviews*"))
     shutil.copy(__file__, folder / "train.py")
     (folder / "dvc.yaml").write_text(DVC_YAML)
@@ -95,11 +95,11 @@ def main() -> None:
     if Path("pause").exists():
         print("the stage waits", flush=True)
         signal.pause()
-    labelled = pd.read_parquet(artifacts.SPLIT_TABLES / "train.parquet")["id"].str.startswith("labelled/").any()
+    labelled = pd.read_parquet(paths.SPLIT_TABLES / "train.parquet")["id"].str.startswith("labelled/").any()
     trained_project.train("b" if labelled else "a")
 
 
 if __name__ == "__main__":
-    from pipeline.errors import run_command
+    from pipeline.project.run_command import run_command
 
     run_command(main)

@@ -113,7 +113,7 @@ def test_a_changed_param_concerns_only_the_stages_that_read_it(
 
 
 def test_an_edited_module_concerns_only_the_stages_that_use_it(copy: Path) -> None:
-    with (copy / "pipeline/plots.py").open("a") as file:
+    with (copy / "pipeline/reporting/plots.py").open("a") as file:
         file.write("# edited\n")
     assert would_run(copy) == {"batch", "evaluate@single", "evaluate@stacked"}
 
@@ -152,7 +152,7 @@ def test_the_page_and_the_card_show_this_run(finished: Path) -> None:
 
 RUNS = """
 import json, mlflow
-from pipeline.tracking import connect, experiment_id
+from pipeline.tracking.runs import connect, experiment_id
 client = connect()
 runs = client.search_runs([experiment_id(client)])
 print(json.dumps([{"status": r.info.status, "tags": r.data.tags, "metrics": r.data.metrics,
@@ -177,7 +177,7 @@ def test_each_model_is_one_finished_run_with_the_same_metrics(finished: Path) ->
 
 SCORE = """
 import json, mlflow, pandas as pd
-from pipeline.tracking import connect
+from pipeline.tracking.runs import connect
 connect()
 model = mlflow.pyfunc.load_model("models:/imdb-sentiment-sample@champion")
 texts = pd.read_parquet("data/splits/test.parquet")["text"].head(50)

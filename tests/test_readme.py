@@ -5,11 +5,12 @@ from pathlib import Path
 
 import pytest
 
-from pipeline import artifacts, results
-from pipeline.errors import DataError
-from pipeline.model_card import model_card
-from pipeline.params import load_params
-from pipeline.report import page
+from pipeline.project import atomic, paths
+from pipeline.project.errors import DataError
+from pipeline.project.params import load_params
+from pipeline.reporting import results
+from pipeline.reporting.model_card import model_card
+from pipeline.reporting.page import page
 from scripts import readme
 
 ROOT = Path(__file__).parent.parent
@@ -32,13 +33,13 @@ def test_the_committed_card_and_page_are_those_of_the_committed_reports(monkeypa
     params = load_params()
     found = results.read(list(params.models))
     for name in params.models:
-        assert artifacts.model_card_file(name).read_text() == model_card(found, name, params.dataset)
-    assert artifacts.MODEL_CARD.read_text() == artifacts.model_card_file(found.best.name).read_text()
+        assert paths.model_card_file(name).read_text() == model_card(found, name, params.dataset)
+    assert paths.MODEL_CARD.read_text() == paths.model_card_file(found.best.name).read_text()
     no_registry = {"decision": "not registered", "reason": "its report is not in git"}
-    recurrence = artifacts.read_json(artifacts.RECURRENCE_REPORT)
+    recurrence = atomic.read_json(paths.RECURRENCE_REPORT)
     noise = results.read_noise(params.dataset)
     again = sections(page(found, no_registry, recurrence, noise, params.dataset))
-    committed = sections(artifacts.REPORT_PAGE.read_text())
+    committed = sections(paths.REPORT_PAGE.read_text())
     assert again.keys() == committed.keys()
     for name in again.keys() - {"brief", "flipped", "changes"}:  # which tell of the registry
         assert again[name] == committed[name], name

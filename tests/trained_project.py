@@ -16,7 +16,8 @@ from ruamel.yaml import YAML
 ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT))  # when run as a script
 
-from pipeline import artifacts, tracking  # noqa: E402
+from pipeline.project import atomic, paths  # noqa: E402
+from pipeline.tracking import runs  # noqa: E402
 
 MODELS = ("a", "b")
 NAME = "tiny"
@@ -51,35 +52,36 @@ def make(folder: Path) -> None:
     import keras
     import numpy as np
 
-    from pipeline import evaluation, model
-    from pipeline.params import load_params
-    from pipeline.reviews import SAMPLE
-    from pipeline.subwords import SubwordTokenizer
-    from pipeline.vocabulary import build_vocabulary
+    from pipeline.data.sources import SAMPLE
+    from pipeline.evaluation import metrics
+    from pipeline.project.params import load_params
+    from pipeline.served_model.tokenizer import SubwordTokenizer
+    from pipeline.text.vocabulary import build_vocabulary
+    from pipeline.training import networks
 
     reviews = pd.read_parquet(SAMPLE)
     test, known = reviews.head(TEST_REVIEWS), reviews.iloc[TEST_REVIEWS : TEST_REVIEWS + 60]
     write_params(folder)
     params = load_params(folder / "params.yaml")
     for split, table in {"test": test, "train": known.head(40), "validation": known.tail(20)}.items():
-        artifacts.write_table(folder / artifacts.SPLIT_TABLES / f"{split}.parquet", table)
+        atomic.write_table(folder / paths.SPLIT_TABLES / f"{split}.parquet", table)
     tokenizer = SubwordTokenizer(build_vocabulary(known["text"], params.tokenize.vocabulary_size))
-    (folder / artifacts.TOKENIZER).mkdir(parents=True)
-    tokenizer.save(folder / artifacts.VOCABULARY)
+    (folder / paths.TOKENIZER).mkdir(parents=True)
+    tokenizer.save(folder / paths.VOCABULARY)
     train = known.head(40)[["id", "label"]].assign(token_ids=tokenizer.encode_batch(known.head(40)["text"], MAX_TOKENS))
-    artifacts.write_table(folder / artifacts.TOKENS / "train.parquet", train)
+    atomic.write_table(folder / paths.TOKENS / "train.parquet", train)
     token_ids = tokenizer.encode_batch(test["text"], MAX_TOKENS)
     padded = keras.utils.pad_sequences(token_ids, dtype="int32", padding="post")
     for seed, which in enumerate(MODELS, start=1):
         keras.utils.set_random_seed(seed)
-        network = model.build_model(params.model(NAME), tokenizer.vocabulary_size)
-        model.save_model(folder / f"trained/{which}.keras", network, params.model(NAME))
-        logit = model.logits(network, [padded])[0]
+        network = networks.build_model(params.model(NAME), tokenizer.vocabulary_size)
+        networks.save_model(folder / f"trained/{which}.keras", network, params.model(NAME))
+        logit = networks.logits(network, [padded])[0]
         predictions = test[["id", "label"]].assign(
-            logit=logit, probability=evaluation.probability(logit), length=np.array([len(ids) for ids in token_ids])
+            logit=logit, probability=metrics.probability(logit), length=np.array([len(ids) for ids in token_ids])
         )
-        artifacts.write_table(folder / f"trained/{which}.parquet", predictions)
-        (folder / f"trained/{which}.sha256").write_text(model.weights_sha256(network))
+        atomic.write_table(folder / f"trained/{which}.parquet", predictions)
+        (folder / f"trained/{which}.sha256").write_text(networks.weights_sha256(network))
 
 
 def train(which: str, *, new_reviews: int = 0) -> str:
@@ -94,20 +96,20 @@ def train(which: str, *, new_reviews: int = 0) -> str:
     """
     source = Path("trained")
     if new_reviews:
-        file = artifacts.SPLIT_TABLES / "train.parquet"
+        file = paths.SPLIT_TABLES / "train.parquet"
         rows = pd.read_parquet(file)
         count = len(rows)
         more = [
             {"id": f"new/{count + i}", "text": f"New review {count + i}.", "label": i % 2} for i in range(new_reviews)
         ]
-        artifacts.write_table(file, pd.concat([rows, pd.DataFrame(more)], ignore_index=True))
-    for out in (artifacts.model_file(NAME), artifacts.predictions_file(NAME)):
+        atomic.write_table(file, pd.concat([rows, pd.DataFrame(more)], ignore_index=True))
+    for out in (paths.model_file(NAME), paths.predictions_file(NAME)):
         out.parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(source / f"{which}{out.suffix}", out)
     tags = {"model": NAME, "dataset": "sample", "seed": "42", "device": "CPU"}
     os.environ["MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING"] = "false"
-    with tracking.training_run(NAME, None, tags, {"cell": "gru"}) as run_id:
-        reports = artifacts.train_reports(NAME)
+    with runs.training_run(NAME, None, tags, {"cell": "gru"}) as run_id:
+        reports = paths.train_reports(NAME)
         reports.mkdir(parents=True, exist_ok=True)
         metrics = {
             "best_epoch": 1,
@@ -118,7 +120,7 @@ def train(which: str, *, new_reviews: int = 0) -> str:
             "seconds_per_epoch": 1.0,
         }
         record = {
-            **tracking.run_record(run_id),
+            **runs.run_record(run_id),
             "model": NAME,
             "weights_sha256": (source / f"{which}.sha256").read_text(),
             "metrics": metrics,
@@ -135,8 +137,8 @@ def train(which: str, *, new_reviews: int = 0) -> str:
             "seconds": [1.0],
         }
         pd.DataFrame(history).to_csv(reports / "history.csv", index=False)
-        tracking.log_artifacts(run_id, reports, "train")
-        artifacts.write_text(artifacts.model_card_file(NAME), f"# Model card of {which}\n")
+        runs.log_artifacts(run_id, reports, "train")
+        atomic.write_text(paths.model_card_file(NAME), f"# Model card of {which}\n")
     return run_id
 
 

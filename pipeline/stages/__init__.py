@@ -1,1 +1,1 @@
-"""One module a DVC stage: read inputs, call the room that knows how, write outputs."""
+"""One module a DVC stage: read inputs, call the package that knows how, write outputs."""

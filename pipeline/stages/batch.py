@@ -2,11 +2,12 @@
 
 import numpy as np
 
-from pipeline import plots
-from pipeline.artifacts import BATCHES, BATCHING_PICTURE, BATCHING_REPORT, SPLITS, TOKENS, read_table, write_json
-from pipeline.batching import classic_padding_share, describe, make_batches, write_batches
-from pipeline.errors import run_command
-from pipeline.params import load_params
+from pipeline.project.atomic import read_table, write_json
+from pipeline.project.params import load_params
+from pipeline.project.paths import BATCHES, BATCHING_PICTURE, BATCHING_REPORT, SPLITS, TOKENS
+from pipeline.project.run_command import run_command
+from pipeline.reporting import plots
+from pipeline.text.batching import classic_padding_share, describe, make_batches, write_batches
 
 
 def main() -> None:

@@ -1,47 +1,70 @@
-"""Stage `compare`: all models and the baseline side by side on the same test reviews."""
+"""Stage `compare`: all models and the n-grams side by side on the same test reviews, and a model card of each."""
 
-from pipeline import comparison
-from pipeline.artifacts import (
+from collections.abc import Mapping, Sequence
+
+import pandas as pd
+
+from pipeline.evaluation import comparison
+from pipeline.evaluation.curves import curves
+from pipeline.project.atomic import atomic_write, read_table, write_json, write_text
+from pipeline.project.errors import DataError
+from pipeline.project.params import load_params
+from pipeline.project.paths import (
     COMPARISON_REPORT,
+    CURVES,
+    MODEL_CARD,
+    NGRAMS,
     SPLIT_TABLES,
+    model_card_file,
     predictions_file,
-    read_json,
-    read_table,
     train_reports,
-    write_json,
 )
-from pipeline.errors import DataError, run_command
-from pipeline.params import load_params
-
-BASELINE = "baseline"
+from pipeline.project.run_command import run_command
+from pipeline.project.training_record import read_training
+from pipeline.reporting import results
+from pipeline.reporting.model_card import model_card
 
 
 def main() -> None:
     params = load_params()
     test = read_table(SPLIT_TABLES / "test.parquet", ("id", "text"))
-    predictions = {
-        name: read_table(predictions_file(name), ("id", "label", "logit", "probability"))
-        for name in (*params.models, BASELINE)
-    }
-    for name, table in predictions.items():
-        if not table["id"].equals(test["id"]):
-            raise DataError(f"{predictions_file(name)} does not hold the test reviews in their order; run `dvc repro`")
-    results = {}
-    for name in params.models:
-        metrics = read_json(train_reports(name) / "run.json", ("metrics",))["metrics"]
-        results[name] = (metrics["best_val_accuracy"], metrics["best_val_loss"])
-    best = comparison.best_on_validation(results)
-    length = read_table(predictions_file(best), ("length",))["length"].to_numpy()
-    report = comparison.compare(
-        predictions,
-        [BASELINE],
-        best,
-        length,
-        test["text"],
-        samples=params.evaluate.bootstrap_samples,
-        seed=params.seed,
+    predictions = {name: read_predictions(name, test["id"]) for name in (*params.models, NGRAMS)}
+    validated = {name: read_training(name)["metrics"] for name in params.models}
+    best = comparison.best_on_validation(
+        {name: (metrics["best_val_accuracy"], metrics["best_val_loss"]) for name, metrics in validated.items()}
     )
-    write_json(COMPARISON_REPORT, report)
+    length = read_table(predictions_file(best), ("length",))["length"].to_numpy()
+    samples, seed = params.evaluate.bootstrap_samples, params.seed
+    compared = comparison.compare(predictions, [NGRAMS], best, length, test["text"], samples=samples, seed=seed)
+    write_json(COMPARISON_REPORT, compared)
+    write_curves(predictions, list(params.models), bins=params.evaluate.calibration_bins)
+
+    found = results.read(list(params.models))
+    for name in params.models:
+        write_text(model_card_file(name), model_card(found, name, params.dataset))
+    write_text(MODEL_CARD, model_card(found, best, params.dataset))
+
+
+def read_predictions(name: str, ids: "pd.Series[str]") -> pd.DataFrame:
+    """Returns id, label, logit and probability of each test review; raises DataError if they are not those of `ids`."""
+    table = read_table(predictions_file(name), ("id", "label", "logit", "probability"))
+    if not table["id"].equals(ids):
+        raise DataError(f"{predictions_file(name)} does not hold the test reviews in their order; run `dvc repro`")
+    return table
+
+
+def write_curves(predictions: Mapping[str, pd.DataFrame], trained: Sequence[str], *, bins: int) -> None:
+    """Writes one table a kind of curve, the models one after the other, told apart by the column `model`."""
+    by_model = {
+        name: curves(table["label"].to_numpy(), table["logit"].to_numpy(), bins=bins)
+        for name, table in predictions.items()
+    }
+    kinds = {kind: {name: tables[kind].round(6) for name, tables in by_model.items()} for kind in by_model[NGRAMS]}
+    kinds["history"] = {name: pd.read_csv(train_reports(name) / "history.csv") for name in trained}
+    with atomic_write(CURVES) as folder:
+        folder.mkdir()
+        for kind, tables in kinds.items():
+            pd.concat(tables, names=["model"]).reset_index("model").to_csv(folder / f"{kind}.csv", index=False)
 
 
 if __name__ == "__main__":

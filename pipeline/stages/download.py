@@ -1,14 +1,15 @@
 """Stage `download`: the reviews of `dataset`, as Parquet tables."""
 
-from pipeline.artifacts import DATASET_INFO, RAW, write_json, write_table, written_whole
-from pipeline.errors import run_command
-from pipeline.params import load_params
-from pipeline.reviews import load_reviews
+from pipeline.data.sources import load_reviews
+from pipeline.project.atomic import atomic_write, write_json, write_table
+from pipeline.project.params import load_params
+from pipeline.project.paths import DATASET_INFO, RAW
+from pipeline.project.run_command import run_command
 
 
 def main() -> None:
     tables, info = load_reviews(load_params().dataset)
-    with written_whole(RAW) as folder:
+    with atomic_write(RAW) as folder:
         folder.mkdir()
         for split, table in tables.items():
             write_table(folder / f"{split}.parquet", table)

@@ -1,16 +1,11 @@
 """Stage `report`: the page that shows everything, readable without a network."""
 
-from pipeline import results
-from pipeline.artifacts import (
-    RECURRENCE_REPORT,
-    REGISTRY_REPORT,
-    REPORT_PAGE,
-    read_json,
-    write_text,
-)
-from pipeline.errors import run_command
-from pipeline.params import load_params
-from pipeline.report import page
+from pipeline.project.atomic import read_json, write_text
+from pipeline.project.params import load_params
+from pipeline.project.paths import RECURRENCE_REPORT, REGISTRY_REPORT, REPORT_PAGE
+from pipeline.project.run_command import run_command
+from pipeline.reporting import results
+from pipeline.reporting.page import page
 
 
 def main() -> None:

@@ -1,19 +1,11 @@
 """Stage `split`: train, validation and test tables that share no text."""
 
-from pipeline.artifacts import (
-    RAW,
-    REVIEW_COLUMNS,
-    SPLIT_REPORT,
-    SPLIT_TABLES,
-    read_table,
-    write_json,
-    write_table,
-    written_whole,
-)
-from pipeline.errors import run_command
-from pipeline.labelled import read_labelled
-from pipeline.params import load_params
-from pipeline.splits import split_reviews
+from pipeline.data.labelled import read_labelled
+from pipeline.data.splits import split_reviews
+from pipeline.project.atomic import atomic_write, read_table, write_json, write_table
+from pipeline.project.params import load_params
+from pipeline.project.paths import RAW, REVIEW_COLUMNS, SPLIT_REPORT, SPLIT_TABLES
+from pipeline.project.run_command import run_command
 
 
 def main() -> None:
@@ -25,7 +17,7 @@ def main() -> None:
         validation_fraction=params.split.validation_fraction,
         seed=params.seed,
     )
-    with written_whole(SPLIT_TABLES) as folder:
+    with atomic_write(SPLIT_TABLES) as folder:
         folder.mkdir()
         for split, table in tables.items():
             write_table(folder / f"{split}.parquet", table)

@@ -1,4 +1,4 @@
-"""Stage `tokenize`: builds the subword vocabulary from the raw training texts and encodes every split."""
+"""Stage `tokenize`: encodes every split with the vocabulary and truncates long reviews."""
 
 from pathlib import Path
 
@@ -6,40 +6,28 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from pipeline.artifacts import (
-    RAW,
-    REVIEW_COLUMNS,
+from pipeline.project.atomic import atomic_write, read_json, write_json, write_table
+from pipeline.project.errors import DataError
+from pipeline.project.params import load_params
+from pipeline.project.paths import (
     SPLIT_TABLES,
     SPLITS,
-    TOKENIZER,
     TOKENIZER_REPORT,
     TOKENS,
     VALIDATION_REPORT,
-    VOCABULARY,
-    read_json,
-    read_table,
-    write_json,
-    write_table,
-    written_whole,
 )
-from pipeline.errors import DataError, run_command
-from pipeline.params import load_params
-from pipeline.subwords import SubwordTokenizer, UnencodableText, refuse_unencodable, truncate
-from pipeline.vocabulary import build_vocabulary
+from pipeline.project.run_command import run_command
+from pipeline.served_model.tokenizer import truncate
+from pipeline.text.encoding import load_tokenizer, read_reviews
 
 
 def main() -> None:
     params = load_params()
     require_valid_data(VALIDATION_REPORT)
 
-    raw = read_reviews(RAW / "train.parquet")
-    tokenizer = SubwordTokenizer(build_vocabulary(raw["text"], params.tokenize.vocabulary_size))
-    with written_whole(TOKENIZER) as folder:
-        folder.mkdir()
-        tokenizer.save(folder / VOCABULARY.name)
-
+    tokenizer = load_tokenizer()
     reports = {}
-    with written_whole(TOKENS) as folder:
+    with atomic_write(TOKENS) as folder:
         folder.mkdir()
         for split in SPLITS:
             reviews = read_reviews(SPLIT_TABLES / f"{split}.parquet")
@@ -58,17 +46,6 @@ def require_valid_data(report: Path) -> None:
     content = read_json(report)
     if not (isinstance(content, dict) and content.get("success") is True):
         raise DataError(f"{report} says that the data broke a critical expectation; mend the data and validate again")
-
-
-def read_reviews(path: Path) -> pd.DataFrame:
-    """Reads a table of reviews; raises DataError naming file and row if a text has no ids."""
-    reviews = read_table(path, REVIEW_COLUMNS)
-    for row, text in zip(reviews["id"], reviews["text"], strict=True):
-        try:
-            refuse_unencodable(text)
-        except UnencodableText as error:
-            raise DataError(f"{path}: row {row}: {error}") from None
-    return reviews
 
 
 def length_report(lengths: NDArray[np.int64], max_tokens: int) -> dict[str, int | float]:

@@ -5,20 +5,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pipeline.artifacts import (
-    DATA_DOCS,
-    DATASET_INFO,
-    REVIEW_COLUMNS,
-    SPLIT_REPORT,
-    VALIDATION_REPORT,
-    read_json,
-    read_table,
-    write_json,
-    written_whole,
-)
-from pipeline.errors import DataError, run_command
-from pipeline.expectations import TABLE_FILES, expected_rows, validate
-from pipeline.params import load_params
+from pipeline.data.expectations import TABLE_FILES, expected_rows, validate
+from pipeline.project.atomic import atomic_write, read_json, read_table, write_json
+from pipeline.project.errors import DataError
+from pipeline.project.params import load_params
+from pipeline.project.paths import DATA_DOCS, DATASET_INFO, REVIEW_COLUMNS, SPLIT_REPORT, VALIDATION_REPORT
+from pipeline.project.run_command import run_command
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -27,7 +19,7 @@ if TYPE_CHECKING:
 def main() -> None:
     rows = expected_rows(load_params().dataset, read_json(DATASET_INFO), read_json(SPLIT_REPORT))
     tables = {name: _read_all_columns(path) for name, path in TABLE_FILES.items()}
-    with written_whole(DATA_DOCS) as aside:
+    with atomic_write(DATA_DOCS) as aside:
         report = validate(tables, rows, aside)
     write_json(VALIDATION_REPORT, report.as_dict())
     for outcome in report.broken("advisory"):

@@ -1,0 +1,217 @@
+"""What must hold for the tables of reviews, and for files of new labelled ones, as Great Expectations suites.
+
+Each table has three suites: `schema` (columns, types, rows, missing values), `critical` and `advisory`. A broken
+expectation of the first two stops the pipeline, a broken advisory one is reported. A column that is missing or of
+another type breaks its expectation in `schema`, and what presupposes it is not evaluated.
+"""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pipeline.data.validation import GX_SEVERITY, Outcome, Report, Severity, Validation, expect
+from pipeline.project.errors import DataError
+from pipeline.project.params import IntakeParams
+from pipeline.project.paths import DATASET_INFO, RAW, RAW_SPLITS, REVIEW_COLUMNS, SPLIT_REPORT, SPLIT_TABLES, SPLITS
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+TABLE_FILES = {
+    **{f"raw_{split}": RAW / f"{split}.parquet" for split in RAW_SPLITS},
+    **{split: SPLIT_TABLES / f"{split}.parquet" for split in SPLITS},
+}
+COLUMN_TYPES = {"id": ("str", "a string"), "text": ("str", "a string"), "label": ("int64", "an integer")}
+HAS_TYPE = "expect_column_values_to_be_of_type"
+
+IMDB_ROWS = 25_000  # of each labelled split: Maas et al. 2011, section 4.1
+POSITIVE_SHARE = (0.4, 0.6)  # IMDB has 0.5; beyond these bounds accuracy no longer speaks for both labels
+CHARACTERS = (10, 20_000)  # IMDB has 32 to 13,704
+BLANK = r"^\s*$"  # as str.isspace() has it: pandas leaves \s to Python's re, not to RE2, whose \s is ASCII only
+MOJIBAKE = "[\xc2\xc3][\x80-\xbf]|\xe2\u20ac|\xef\xbb\xbf"  # é, “ and a byte order mark, read as Latin-1 or cp1252
+CONTROL_CHARACTERS = r"[\x01-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]"
+FREE_OF_CONTROL_CHARACTERS = 0.95  # IMDB has 0.967 in train and 0.970 in test
+FREE_OF_LINE_BREAK_TAGS = 0.3  # IMDB has 0.41 in train and 0.42 in test
+
+# Where a text must not stand as well. The raw tables are as they came: IMDB's share 123 texts.
+DISJOINT_FROM = {"raw_train": ("raw_test",), "train": ("validation", "test"), "validation": ("test",)}
+FREE_OF_COPIES = ("train", "validation")  # the others keep what they came with: IMDB's 96 in raw train, 199 in test
+
+
+def expected_rows(dataset: str, dataset_info: Any, split_report: Any) -> dict[str, int]:
+    """Returns how many rows each table must have.
+
+    The raw tables of `imdb_reviews` have 25,000 each, those of another data set what `dataset_info` says. Test stays
+    whole: it has as many as the raw test. Train and validation have what `split_report` says.
+
+    Raises:
+        DataError: one of the two lacks a count, or `dataset_info` is of another data set.
+    """
+
+    def entry(path: Path, content: Any, keys: Sequence[str], of_type: type) -> Any:
+        for key in keys:
+            content = content.get(key) if isinstance(content, Mapping) else None
+        if not isinstance(content, of_type):
+            raise DataError(f"{path} lacks {'.'.join(keys)}; remove it and run `dvc repro` to make it anew")
+        return content
+
+    found = entry(DATASET_INFO, dataset_info, ["dataset"], str)
+    if found != dataset:
+        raise DataError(f"{DATASET_INFO} is of {found}, params.yaml asks for the data set {dataset}; run `dvc repro`")
+    stated = {split: entry(DATASET_INFO, dataset_info, ["splits", split, "rows"], int) for split in RAW_SPLITS}
+    raw = dict.fromkeys(RAW_SPLITS, IMDB_ROWS) if dataset == "imdb_reviews" else stated
+    splits = {split: entry(SPLIT_REPORT, split_report, ["rows", split], int) for split in ("train", "validation")}
+    return {"raw_train": raw["train"], "raw_test": raw["test"], **splits, "test": raw["test"]}
+
+
+def validate(tables: Mapping[str, "pd.DataFrame"], rows: Mapping[str, int], data_docs: Path | None = None) -> Report:
+    """Holds every table against its suites.
+
+    Args:
+        tables: tables of reviews by the names of `TABLE_FILES`; those that are there are compared with each other.
+        rows: how many rows each of them must have.
+        data_docs: folder for the results as a static site, GX's Data Docs; its index.html lists them.
+
+    Returns:
+        The outcomes, table by table.
+    """
+    validation = Validation(TABLE_FILES, data_docs)
+    schema = {name: validation.run(name, "schema", _schema(table, rows[name]), table) for name, table in tables.items()}
+    usable = {
+        name: [one.column for one in outcomes if one.expectation == HAS_TYPE and one.success and one.column]
+        for name, outcomes in schema.items()
+    }
+    comparable = {name: table for name, table in tables.items() if {"id", "text"} <= set(usable[name])}
+    outcomes: list[Outcome] = []
+    for name, table in tables.items():
+        outcomes += schema[name]
+        expectations = [one for column in usable[name] for one in _CONTENT[column]()]
+        if name in comparable:
+            others = [other for other in DISJOINT_FROM.get(name, ()) if other in comparable]
+            table = _mark_copies(table, {other: comparable[other] for other in others})
+            expectations += _copies(name, others)
+        for suite, gx_severity in GX_SEVERITY.items():
+            outcomes += validation.run(name, suite, [one for one in expectations if one.severity == gx_severity], table)
+    validation.build_docs()
+    return Report(tuple(outcomes))
+
+
+def _schema(table: "pd.DataFrame", rows: int) -> list[Any]:
+    columns = list(REVIEW_COLUMNS)
+    expectations = [
+        expect("TableColumnsToMatchSet", "the columns are id, text and label", column_set=columns, exact_match=True),
+        expect("TableRowCountToEqual", f"there are {rows:,} rows", value=rows),
+    ]
+    for column in (column for column in REVIEW_COLUMNS if column in table.columns):
+        type_, name = COLUMN_TYPES[column]
+        expectations += [
+            expect("ColumnValuesToBeOfType", f"every {column} is {name}", column=column, type_=type_),
+            expect("ColumnValuesToNotBeNull", f"no {column} is missing", column=column),
+        ]
+    return expectations
+
+
+def _ids() -> list[Any]:
+    return [expect("ColumnValuesToBeUnique", "every id is unique", column="id")]
+
+
+def _texts() -> list[Any]:
+    def free_of(regex: str, sentence: str, severity: Severity, mostly: float = 1.0) -> Any:
+        return expect("ColumnValuesToNotMatchRegex", sentence, severity, column="text", regex=regex, mostly=mostly)
+
+    low, high = CHARACTERS
+    lengths = {"column": "text", "min_value": low, "max_value": high}
+    return [
+        free_of(BLANK, "no text is blank", "critical"),
+        free_of(r"\x00", "no text holds a NUL character", "critical"),
+        expect("ColumnValueLengthsToBeBetween", f"every text has {low} to {high:,} characters", "advisory", **lengths),
+        free_of("\ufffd", "no text holds U+FFFD, which stands for bytes that could not be decoded", "advisory"),
+        free_of(MOJIBAKE, "no text holds UTF-8 that was read as Latin-1, such as Ã© for é", "advisory"),
+        free_of(
+            CONTROL_CHARACTERS,
+            f"at least {FREE_OF_CONTROL_CHARACTERS:.0%} of the texts hold no control character "
+            "(U+0080 to U+009F are mostly Windows-1252 punctuation that was read as Latin-1)",
+            "advisory",
+            FREE_OF_CONTROL_CHARACTERS,
+        ),
+        free_of(
+            "<br />",
+            f"at least {FREE_OF_LINE_BREAK_TAGS:.0%} of the texts hold no HTML line break",
+            "advisory",
+            FREE_OF_LINE_BREAK_TAGS,
+        ),
+    ]
+
+
+def _labels() -> list[Any]:
+    return [
+        expect(
+            "ColumnValuesToBeInSet", "every label is 0 (negative) or 1 (positive)", column="label", value_set=[0, 1]
+        ),
+        _positive_share(*POSITIVE_SHARE),
+    ]
+
+
+def _positive_share(low: float, high: float) -> Any:
+    share = f"the share of positive reviews is between {low} and {high}"
+    return expect("ColumnMeanToBeBetween", share, column="label", min_value=low, max_value=high)
+
+
+_CONTENT = {"id": _ids, "text": _texts, "label": _labels}
+
+
+def _copies(table: str, others: Sequence[str]) -> list[Any]:
+    """Returns what must hold for the columns that `_mark_copies` adds."""
+    within: Severity = "critical" if table in FREE_OF_COPIES else "advisory"
+    across: Severity = "advisory" if table.startswith("raw_") else "critical"
+    return [
+        expect("ColumnValuesToBeNull", "no text stands in the table twice", within, column="copy_of"),
+        *(
+            expect("ColumnValuesToBeNull", f"no text stands in {other} too", across, column=f"also_in_{other}")
+            for other in others
+        ),
+    ]
+
+
+def _mark_copies(table: "pd.DataFrame", others: Mapping[str, "pd.DataFrame"]) -> "pd.DataFrame":
+    """Returns `table` with `copy_of` (the id of an earlier row that has the same text, else null) and, for each of
+    `others`, `also_in_<other>` (the id of its first row that has the same text, else null)."""
+
+    def first_with_same_text(within: "pd.DataFrame") -> "pd.Series[Any]":
+        firsts = within[["text", "id"]].dropna().drop_duplicates("text")
+        return table["text"].map(firsts.set_index("text")["id"])
+
+    also_in = {f"also_in_{name}": first_with_same_text(other) for name, other in others.items()}
+    return table.assign(copy_of=first_with_same_text(table).where(table["text"].duplicated()), **also_in)
+
+
+def validate_incoming(
+    file: Path, table: "pd.DataFrame", contradictory: "pd.Series[bool]", params: IntakeParams
+) -> Report:
+    """Holds the usable rows of a file of new labelled reviews against what must hold for them as a whole.
+
+    Args:
+        file: where they come from.
+        table: the rows, with the columns id, text, label.
+        contradictory: which of them say the opposite of a label that their text has already.
+        params: the bounds; those on shares count from `shares_from_rows` rows on.
+
+    Returns:
+        The outcomes; a broken critical expectation means that the file as a whole must not be trained on.
+    """
+    expectations = [*_texts()]
+    if len(table) >= params.shares_from_rows:
+        agreeing = (
+            f"at most {params.max_contradictory:.0%} of the reviews contradict a label that their text has already"
+        )
+        expectations += [
+            _positive_share(params.min_positive, params.max_positive),
+            expect("ColumnValuesToBeNull", agreeing, column="contradictory", mostly=1 - params.max_contradictory),
+        ]
+    marked = table.assign(contradictory=table["label"].where(contradictory).astype(object))
+    validation = Validation({"incoming": file})
+    outcomes: list[Outcome] = []
+    for suite, gx_severity in GX_SEVERITY.items():
+        of_suite = [one for one in expectations if one.severity == gx_severity]
+        outcomes += validation.run("incoming", suite, of_suite, marked)
+    return Report(tuple(outcomes))

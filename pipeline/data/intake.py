@@ -1,0 +1,339 @@
+"""Taking in files of new labelled reviews: what is good joins the data set, what is not is kept with the reason.
+
+A file in `data/incoming/` is looked at whole before anything is done with it. Then, in this order: its unusable rows
+are written to `data/quarantine/`, its usable ones become a batch of the data set, and it moves to `data/accepted/`.
+Each step is done whole or not at all, under a key that names the file's content, and is harmless to do again: a kill
+between two of them loses no row and takes none twice.
+"""
+
+import errno
+import fcntl
+import hashlib
+import math
+import shutil
+import time
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pipeline.data.expectations import POSITIVE_SHARE, validate_incoming
+from pipeline.data.labelled import ID_PREFIX, append, batch_of, read_labelled
+from pipeline.data.splits import contradictory, new_reviews
+from pipeline.data.tabular import SUFFIXES, Row, json_line, open_source
+from pipeline.project.atomic import atomic_write, read_table
+from pipeline.project.errors import DataError
+from pipeline.project.params import IntakeParams
+from pipeline.project.paths import ACCEPTED, INCOMING, QUARANTINE, RAW, REVIEW_COLUMNS
+from pipeline.served_model.tokenizer import UnencodableText, refuse_unencodable
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+LABELS = {"0": 0, "1": 1, "negative": 0, "positive": 1}
+REQUIRED = ("text", "label")
+_UNKNOWN_FACTOR = 60
+_COLUMNS = ("id", "text", "label", "source_file", "source_row", "source_id", "timestamp")
+
+
+@dataclass(frozen=True)
+class Unusable:
+    """A row that cannot be trained on: its number in the file, counted from 0, why, and what it holds."""
+
+    row: int
+    reason: str
+    content: Any
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What a file holds.
+
+    Attributes:
+        file: where it stands.
+        key: the beginning of the SHA-256 of its bytes.
+        state: its size and time of change when it was read.
+        good: its usable rows, with the columns of a batch.
+        unusable: the others.
+        problem: why the file as a whole is refused, None where it is not.
+        warnings: advisory expectations that it breaks.
+        new: how many of the usable rows no other review has the text of.
+        known: the file was taken in before; then nothing of it is read again.
+    """
+
+    file: Path
+    key: str
+    state: tuple[int, int]
+    good: "pd.DataFrame"
+    unusable: tuple[Unusable, ...]
+    problem: str | None
+    warnings: tuple[str, ...]
+    new: int
+    known: bool
+
+    def as_dict(self) -> dict[str, Any]:
+        """Returns the figures, JSON-able."""
+        return {
+            "file": self.file.name,
+            "key": self.key,
+            "usable_rows": len(self.good),
+            "new_rows": self.new,
+            "unusable_rows": len(self.unusable),
+            "reasons": dict(Counter(_kind(row.reason) for row in self.unusable).most_common(10)),
+            "refused": self.problem,
+            "warnings": list(self.warnings),
+            "taken_in_before": self.known,
+        }
+
+    def __str__(self) -> str:
+        if self.problem:
+            return f"{self.file}: refused as a whole: {self.problem}"
+        if self.known:
+            return f"{self.file}: taken in before, nothing is added"
+        told = f"{self.file}: {len(self.good):,} usable rows, {self.new:,} of them new"
+        if self.unusable:
+            reasons = Counter(_kind(row.reason) for row in self.unusable).most_common(3)
+            told += f"; {len(self.unusable):,} quarantined ({'; '.join(f'{n:,} × {why}' for why, n in reasons)})"
+        return told
+
+
+def _kind(reason: str) -> str:
+    return reason.partition(":")[0]
+
+
+class Known:
+    """The reviews that there are before a file is taken in: raw train and test where they are, and labelled ones."""
+
+    def __init__(self) -> None:
+        self.labelled = read_labelled()
+
+    @cached_property
+    def train(self) -> "pd.DataFrame":
+        return self._raw("train")
+
+    @cached_property
+    def test(self) -> "pd.DataFrame":
+        return self._raw("test")
+
+    def _raw(self, split: str) -> "pd.DataFrame":
+        file = RAW / f"{split}.parquet"
+        return read_table(file, REVIEW_COLUMNS) if file.exists() else self.labelled.head(0)
+
+    def kept(self) -> "pd.DataFrame":
+        """Returns the labelled reviews that the stage `split` keeps."""
+        return new_reviews(self.train, self.test, self.labelled)[0] if len(self.labelled) else self.labelled
+
+    def add(self, finding: Finding) -> None:
+        """Counts the usable rows of a file as known from now on."""
+        import pandas as pd
+
+        if not finding.problem and not finding.known:
+            good = finding.good[list(REVIEW_COLUMNS)]
+            self.labelled = pd.concat([self.labelled, good], ignore_index=True)
+
+
+def incoming(params: IntakeParams, now: float | None = None) -> tuple[list[Path], list[str]]:
+    """Returns the files that can be taken in, by name, and of the others a sentence each why they are left there.
+
+    A file is left while a process has it open for writing, and for `settle_seconds` after its last change; where it
+    cannot be known who has it open, for _UNKNOWN_FACTOR times as long.
+    """
+    now = time.time() if now is None else now
+    ready, left = [], []
+    for file in sorted(INCOMING.glob("*")) if INCOMING.is_dir() else []:
+        if file.name.startswith(".") or not file.is_file():
+            continue
+        age = now - file.stat().st_mtime
+        if file.suffix.lower() not in SUFFIXES:
+            left.append(f"{file} is left: it ends in none of {', '.join(SUFFIXES)}")
+            continue
+        try:
+            being_written = _is_open_for_writing(file)
+        except OSError as error:
+            left.append(f"{file} is left: it cannot be read ({error.strerror})")
+            continue
+        settle = params.settle_seconds * (_UNKNOWN_FACTOR if being_written is None else 1)
+        if being_written or 0 <= age < settle:
+            left.append(f"{file} is left for the next time: it is still being written")
+        else:
+            ready.append(file)  # one from the future too: the clock went backwards
+    return ready, left
+
+
+def _is_open_for_writing(file: Path) -> bool | None:
+    """Whether a process of this machine may still write to `file`: Linux grants no read lease then (fcntl(2)). None
+    where that cannot be known: the file is another user's, or its file system has no leases."""
+    with file.open("rb") as opened:
+        try:
+            fcntl.fcntl(opened, fcntl.F_SETLEASE, fcntl.F_RDLCK)
+            fcntl.fcntl(opened, fcntl.F_SETLEASE, fcntl.F_UNLCK)
+        except OSError as error:
+            return True if error.errno == errno.EAGAIN else None
+    return False
+
+
+def examine(file: Path, known: Known, params: IntakeParams) -> Finding:
+    """Reads a file, and says what would be done with it, without doing anything."""
+    import pandas as pd
+
+    stat = file.stat()
+    with file.open("rb") as opened:
+        key = hashlib.file_digest(opened, "sha256").hexdigest()[:16]
+    taken = batch_of(key) is not None
+    table, unusable, problem = (_table([]), [], None) if taken else _read_all(file, key)
+    warnings: list[str] = []
+    conflicting = _conflicting(table, known)
+    if not problem and len(table):
+        from_suite = validate_incoming(file, table[list(REVIEW_COLUMNS)], conflicting, params)
+        problem = "; ".join(map(str, from_suite.broken("critical"))) or _unbalancing(table, known)
+        warnings = [str(outcome) for outcome in from_suite.broken("advisory")]
+    if not problem:
+        unusable += [
+            Unusable(row, "the text has the other label elsewhere", {"text": text, "label": label})
+            for row, text, label in table.loc[conflicting, ["source_row", "text", "label"]].itertuples(index=False)
+        ]
+        table = table[~conflicting]
+    new, _ = new_reviews(known.train, pd.concat([known.test, known.labelled]), table)
+    return Finding(
+        file=file,
+        key=key,
+        state=(stat.st_size, stat.st_mtime_ns),
+        good=table,
+        unusable=tuple(sorted(unusable, key=lambda one: one.row)),
+        problem=problem or None,
+        warnings=tuple(warnings),
+        new=0 if problem else len(new),
+        known=taken,
+    )
+
+
+def _read_all(file: Path, key: str) -> "tuple[pd.DataFrame, list[Unusable], str | None]":
+    """Returns the usable rows of a file, the others, and why it cannot be read to its end, None where it can."""
+    rows: list[dict[str, Any]] = []
+    unusable: list[Unusable] = []
+    try:
+        source = open_source(file)
+        if missing := [column for column in REQUIRED if column not in source.types]:
+            raise DataError(f"it has no column {' and no column '.join(missing)}; there are {', '.join(source.types)}")
+        for row in source.rows():
+            found = _read(row, key, file.name)
+            if isinstance(found, Unusable):
+                unusable.append(found)
+            else:
+                rows.append(found)
+    except DataError as error:
+        return _table(rows), unusable, str(error)
+    return _table(rows), unusable, None
+
+
+def _table(rows: list[dict[str, Any]]) -> "pd.DataFrame":
+    import pandas as pd
+
+    return pd.DataFrame(rows, columns=list(_COLUMNS)).astype(
+        {"id": str, "text": str, "label": "int64", "source_row": "int64"}
+    )
+
+
+def _read(row: Row, key: str, name: str) -> "dict[str, Any] | Unusable":
+    """Returns the row as a batch has it, or why it cannot be used."""
+    if row.problem:
+        return Unusable(row.number, row.problem, row.original)
+    values = row.values
+    text, label = values.get("text"), _label(values.get("label"))
+    if reason := _refusal(text):
+        return Unusable(row.number, reason, values)
+    if label is None:
+        return Unusable(row.number, f"the label is not 0, 1, negative or positive: {values.get('label')!r}", values)
+    timestamp = values.get("timestamp")
+    if not _is_time(timestamp):
+        return Unusable(row.number, f"the timestamp is not ISO 8601 nor seconds since 1970: {timestamp!r}", values)
+    return {
+        "id": f"{ID_PREFIX}{key}/{row.number}",
+        "text": text,
+        "label": label,
+        "source_file": name,
+        "source_row": row.number,
+        "source_id": None if values.get("id") is None else str(values["id"]),
+        "timestamp": None if timestamp is None else str(timestamp),
+    }
+
+
+def _label(value: Any) -> int | None:
+    if isinstance(value, float) and value.is_integer():  # a column of integers with gaps comes as floats
+        value = int(value)
+    return None if isinstance(value, bool) else LABELS.get(str(value).strip().lower())
+
+
+def _refusal(text: Any) -> str | None:
+    """Returns why a text must not stand among the training reviews: what the stages downstream would stop at."""
+    if not isinstance(text, str):
+        return "the text is missing" if text is None else f"the text is not a string: {text!r:.80}"
+    if "\x00" in text:
+        return "the text holds a NUL character"
+    try:
+        refuse_unencodable(text)
+    except UnencodableText as error:
+        return str(error)
+    return None
+
+
+def _is_time(value: Any) -> bool:
+    if value is None or value == "" or isinstance(value, datetime):
+        return True
+    if isinstance(value, (int, float)):
+        return math.isfinite(value)
+    try:
+        datetime.fromisoformat(str(value))
+    except ValueError:
+        try:
+            return math.isfinite(float(str(value)))
+        except ValueError:
+            return False
+    return True
+
+
+def _conflicting(table: "pd.DataFrame", known: Known) -> "pd.Series[bool]":
+    """Returns which rows of a file have a text that has the other label too, in what is known or in the file: of two
+    rows that contradict each other neither is believed."""
+    both = table.groupby("text")["label"].transform("nunique") > 1
+    return both | contradictory(table, known.train, known.test, known.labelled)
+
+
+def _unbalancing(table: "pd.DataFrame", known: Known) -> str | None:
+    """Says that the training reviews would break a critical expectation of the stage `validate` with these rows."""
+    import pandas as pd
+
+    labels = pd.concat([known.train["label"], known.labelled["label"], table["label"]])
+    low, high = POSITIVE_SHARE
+    if len(known.train) and not low <= (share := float(labels.mean())) <= high:
+        return f"with it {share:.1%} of all training reviews would be positive, where {low:.0%} to {high:.0%} may be"
+    return None
+
+
+def take(finding: Finding) -> bool:
+    """Does with the file what was found; returns whether it could: False where it changed since it was read."""
+    file, name = finding.file, f"{finding.key}-{finding.file.name}"
+    if (stat := file.stat()) and (stat.st_size, stat.st_mtime_ns) != finding.state:
+        return False
+    if finding.problem:
+        _write_lines(QUARANTINE / f"{name}.reason.jsonl", [{"file": file.name, "reason": finding.problem}])
+    elif finding.unusable:
+        _write_lines(QUARANTINE / f"{name}.rows.jsonl", [_quarantined(file, row) for row in finding.unusable])
+    if not finding.problem and len(finding.good):
+        append(finding.key, finding.good)
+    folder = QUARANTINE if finding.problem else ACCEPTED
+    folder.mkdir(parents=True, exist_ok=True)
+    shutil.move(file, folder / name)
+    return True
+
+
+def _quarantined(file: Path, row: Unusable) -> Mapping[str, Any]:
+    return {"file": file.name, "row": row.row, "reason": row.reason, "content": row.content}
+
+
+def _write_lines(path: Path, lines: list[Mapping[str, Any]]) -> None:
+    with atomic_write(path) as aside, aside.open("w", encoding="utf-8") as opened:
+        opened.writelines(json_line(line) for line in lines)

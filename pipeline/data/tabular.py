@@ -1,0 +1,304 @@
+"""Rows of CSV, JSONL and Parquet files, read and written as streams: a file of any size needs little memory.
+
+CSV is UTF-8 with a header line and commas; its values stay the strings that they are. JSONL is one JSON object a line.
+"""
+
+import codecs
+import csv
+import json
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pipeline.project.errors import DataError, UsageError
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    Types = Mapping[str, pa.DataType]
+    Write = Callable[[Sequence[Mapping[str, Any]]], None]
+
+SUFFIXES = (".csv", ".jsonl", ".parquet")
+LONGEST_FIELD = 2**26
+"""Characters of a CSV field; a longer one is an unclosed quote, not a review."""
+_PARQUET_ROWS = 512
+
+
+@dataclass(frozen=True)
+class Row:
+    """One row of a file.
+
+    Attributes:
+        number: counted from 0; a header and blank lines are none.
+        position: how much of the file has been read at its end, in the unit of `Source.size`.
+        values: by column; empty where the row could not be read.
+        problem: why it could not be read, None where it could.
+        original: the text of a row that could not be read.
+    """
+
+    number: int
+    position: int
+    values: Mapping[str, Any] = field(default_factory=dict)
+    problem: str | None = None
+    original: str = ""
+
+
+@dataclass(frozen=True)
+class Source:
+    """A file of rows.
+
+    Attributes:
+        types: the type that each column of the file, in their order, gets in a Parquet file.
+        size: bytes of the file, or rows of a Parquet file.
+        rows: begins to read the rows, in their order; raises DataError where the file is damaged.
+    """
+
+    types: "Types"
+    size: int
+    rows: Callable[[], Iterator[Row]]
+
+
+def require_known_suffix(path: Path) -> str:
+    """Returns the suffix of `path`, in lower case; raises UsageError if it is none of SUFFIXES."""
+    suffix = path.suffix.lower()
+    if suffix not in SUFFIXES:
+        raise UsageError(f"{path} must end in one of {', '.join(SUFFIXES)}, which says what kind of file it is")
+    return suffix
+
+
+def open_source(path: Path) -> Source:
+    """Finds out the columns of `path`, whose suffix says what it is.
+
+    Raises:
+        UsageError: the suffix is none of SUFFIXES.
+        DataError: the file is missing, cannot be read, or is something else.
+    """
+    opened = {".csv": _csv_source, ".jsonl": _jsonl_source, ".parquet": _parquet_source}[require_known_suffix(path)]
+    try:
+        source = opened(path)
+    except FileNotFoundError:
+        raise DataError(f"{path} does not exist") from None
+    except OSError as error:
+        raise DataError(f"{path} cannot be read: {error.strerror or error}") from None
+    return source
+
+
+@contextmanager
+def open_sink(path: Path, suffix: str, types: "Types") -> "Iterator[Write]":
+    """Yields a function that appends rows to the new file `path`, of the kind that `suffix` says."""
+    opened = {".csv": _csv_sink, ".jsonl": _jsonl_sink, ".parquet": _parquet_sink}[suffix]
+    with opened(path, types) as write:
+        yield write
+
+
+class _Lines:
+    """The lines of a UTF-8 file, and what was read of it since `begin`."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self.position = 0
+        self.begin()
+
+    def begin(self) -> None:
+        self.problem: str | None = None
+        self._read: list[str] = []
+
+    @property
+    def original(self) -> str:
+        return "".join(self._read)
+
+    def __iter__(self) -> Iterator[str]:
+        with self._path.open("rb") as file:
+            for line in file:
+                at = self.position
+                self.position += len(line)
+                try:
+                    text = (line.removeprefix(codecs.BOM_UTF8) if at == 0 else line).decode("utf-8")
+                except UnicodeDecodeError as error:
+                    self.problem = f"byte {at + error.start} of the file is not UTF-8"
+                    text = line.decode("utf-8", errors="replace")
+                self._read.append(text)
+                yield text
+
+
+def _csv_source(path: Path) -> Source:
+    import pyarrow as pa
+
+    try:
+        header = next(csv.reader(_Lines(path), strict=True), None)
+    except csv.Error as error:
+        raise DataError(f"{path} is not CSV with a header line: {error}") from None
+    if not header:
+        raise DataError(f"{path} is empty: a CSV file begins with a line of column names")
+    _require_distinct(path, header)
+    return Source(dict.fromkeys(header, pa.string()), path.stat().st_size, lambda: _csv_rows(path))
+
+
+def _csv_rows(path: Path) -> Iterator[Row]:
+    csv.field_size_limit(LONGEST_FIELD)
+    lines = _Lines(path)
+    reader = csv.reader(lines, strict=True)
+    header = next(reader)
+    number = 0
+    while True:
+        lines.begin()
+        try:
+            fields = next(reader, None)
+            problem = lines.problem
+        except csv.Error as error:  # the reader goes on at the next line
+            fields, problem = [], f"the row is not CSV: {error}"
+        if fields is None:
+            return
+        if not fields and not problem:  # a blank line
+            continue
+        if not problem and len(fields) != len(header):
+            problem = f"the row has {len(fields)} fields, the header {len(header)}"
+        if problem:
+            yield Row(number, lines.position, problem=problem, original=lines.original)
+        else:
+            yield Row(number, lines.position, dict(zip(header, fields, strict=True)))
+        number += 1
+
+
+def _jsonl_source(path: Path) -> Source:
+    kinds: dict[str, set[type]] = {}
+    for row in _jsonl_rows(path):
+        for name, value in row.values.items():
+            is_huge = type(value) is int and not -(2**63) <= value < 2**63
+            kinds.setdefault(name, set()).add(str if is_huge else type(value))
+    types = {name: _arrow_type(found - {type(None)}) for name, found in kinds.items()}
+    return Source(types, path.stat().st_size, lambda: _jsonl_rows(path))
+
+
+def _arrow_type(kinds: set[type]) -> "pa.DataType":
+    """Returns the type of a column that holds values of `kinds`; what has no type of its own becomes JSON text."""
+    import pyarrow as pa
+
+    if kinds == {bool}:
+        return pa.bool_()
+    if kinds == {int}:
+        return pa.int64()
+    return pa.float64() if kinds in ({float}, {int, float}) else pa.string()
+
+
+def _jsonl_rows(path: Path) -> Iterator[Row]:
+    lines = _Lines(path)
+    number = 0
+    for line in lines:
+        line = line.removesuffix("\n")
+        if line.strip():
+            values, problem = ({}, lines.problem) if lines.problem else _parse_object(line)
+            yield Row(number, lines.position, values, problem, line if problem else "")
+            number += 1
+        lines.begin()
+
+
+def _parse_object(line: str) -> tuple[dict[str, Any], str | None]:
+    """Returns the JSON object in `line`, or an empty one and why there is none."""
+    try:
+        parsed = json.loads(line)
+        if "\\ud" in line.lower():  # the escape of a surrogate, perhaps a lone one, which no file can hold
+            json.dumps(parsed, ensure_ascii=False).encode("utf-8")
+    except UnicodeEncodeError as error:
+        return {}, f"the row holds the lone surrogate U+{ord(error.object[error.start]):04X}"
+    except (ValueError, RecursionError) as error:
+        return {}, f"the row is not JSON: {error}"
+    return (parsed, None) if isinstance(parsed, dict) else ({}, "the row is not a JSON object")
+
+
+def _parquet_source(path: Path) -> Source:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    def rows() -> Iterator[Row]:
+        number = 0
+        try:
+            with pq.ParquetFile(path, buffer_size=2**20) as file:
+                for batch in file.iter_batches(_PARQUET_ROWS):
+                    for values in batch.to_pylist():
+                        yield Row(number, number + 1, values)
+                        number += 1
+        except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
+            raise DataError(f"{path} is damaged after row {number}: {error}") from None
+
+    try:
+        with pq.ParquetFile(path) as file:
+            schema, size = file.schema_arrow, file.metadata.num_rows
+    except pa.ArrowException as error:
+        raise DataError(f"{path} is not a Parquet file: {error}") from None
+    _require_distinct(path, schema.names)
+    return Source({column.name: column.type for column in schema}, size, rows)
+
+
+def _require_distinct(path: Path, columns: Sequence[str]) -> None:
+    for column in columns:
+        if columns.count(column) > 1:
+            raise DataError(f"{path} has {columns.count(column)} columns named {column!r}; give each a name of its own")
+
+
+@contextmanager
+def _csv_sink(path: Path, types: "Types") -> "Iterator[Write]":
+    with path.open("w", encoding="utf-8", newline="") as file:
+        # Every string is quoted: one that holds a carriage return comes back whole.
+        writer = csv.writer(file, quoting=csv.QUOTE_NONNUMERIC, lineterminator="\n")
+        writer.writerow(types)
+        yield lambda rows: writer.writerows([_csv_value(row.get(name)) for name in types] for row in rows)
+
+
+@contextmanager
+def _jsonl_sink(path: Path, types: "Types") -> "Iterator[Write]":
+    with path.open("w", encoding="utf-8", newline="\n") as file:
+        yield lambda rows: file.writelines(json_line(row) for row in rows)
+
+
+@contextmanager
+def _parquet_sink(path: Path, types: "Types") -> "Iterator[Write]":
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    schema = pa.schema(list(types.items()))
+
+    def value_of(value: Any, kind: pa.DataType) -> Any:
+        if value is None:
+            return None
+        if pa.types.is_string(kind) and not isinstance(value, str):
+            return _json(value)
+        return float(value) if pa.types.is_float64(kind) else value
+
+    with pq.ParquetWriter(path, schema, compression="zstd") as writer:
+        yield lambda rows: writer.write_table(
+            pa.Table.from_pylist(
+                [{name: value_of(row.get(name), kind) for name, kind in types.items()} for row in rows], schema
+            )
+        )
+
+
+def _csv_value(value: Any) -> Any:
+    if value is None:
+        return ""
+    return value if isinstance(value, (str, int, float)) and not isinstance(value, bool) else _json(value)
+
+
+def json_line(row: Mapping[str, Any]) -> str:
+    """Returns `row` as a line of JSONL."""
+    return _json(row) + "\n"
+
+
+def _json(value: Any) -> str:
+    return json.dumps(_jsonable(value), ensure_ascii=False, allow_nan=False)
+
+
+def _jsonable(value: Any) -> Any:
+    """Returns `value` in the types that JSON has: a NaN or an infinity is null, a date or a decimal its text."""
+    if value is None or isinstance(value, (str, bool, int)):
+        return value
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, Mapping):
+        return {str(key): _jsonable(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_jsonable(item) for item in value]
+    return str(value)

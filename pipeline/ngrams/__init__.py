@@ -1,0 +1,1 @@
+"""The linear n-gram classifier: yardstick beside the recurrent networks."""

@@ -1,0 +1,267 @@
+"""`params.yaml` as typed, frozen objects; an unknown, missing or ill-typed key is an error that names it."""
+
+import difflib
+import sys
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+from pydantic_core import PydanticCustomError
+from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
+
+from pipeline.project.errors import UsageError
+from pipeline.project.paths import NGRAMS
+
+PARAMS_FILE = Path("params.yaml")
+
+PositiveInt = Annotated[int, Field(ge=1)]
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
+
+
+class SplitParams(_Section):
+    """How the training reviews are divided: `validation_fraction` of them, stratified by label, become validation."""
+
+    validation_fraction: float = Field(gt=0, lt=0.5)
+
+
+class TokenizeParams(_Section):
+    """`vocabulary_size`: target number of ids of the vocabulary's search. `max_tokens`: ids kept of a review."""
+
+    vocabulary_size: int = Field(ge=512)
+    max_tokens: int = Field(ge=16)
+
+
+class BatchParams(_Section):
+    """`batch_size`: rows a batch. `pool_batches`: batches whose rows are sorted by length together."""
+
+    batch_size: PositiveInt
+    pool_batches: PositiveInt
+
+
+class NgramsParams(_Section):
+    """`max_ngram`: longest n-gram in words. `regularization`: C of scikit-learn's logistic regression."""
+
+    max_ngram: int = Field(ge=1, le=5)
+    regularization: float = Field(gt=0)
+
+
+class TrainParams(_Section):
+    """What all models share in training.
+
+    `epochs` at most, fewer when validation accuracy has not improved for `patience` of them; `clip_norm` bounds the
+    gradient's global norm; `average_epochs`: about how many epochs of training steps the weights are averaged over;
+    `deterministic` makes two runs end in bit-identical weights.
+    """
+
+    epochs: PositiveInt
+    patience: PositiveInt
+    clip_norm: float = Field(gt=0)
+    average_epochs: float = Field(gt=0)
+    deterministic: bool
+
+
+class ModelParams(_Section):
+    """One recurrent classifier: embedding → bidirectional recurrent layers → pooling over time → dense → logit.
+
+    `dropout` acts before the logit; `token_dropout` is the share of token ids hidden from the model in training.
+    """
+
+    cell: Literal["lstm", "gru", "simple_rnn"]
+    embedding_dim: PositiveInt
+    recurrent_units: Annotated[list[PositiveInt], Field(min_length=1)]
+    pooling: Literal["last", "max", "mean"]
+    dense_units: PositiveInt
+    dropout: float = Field(ge=0, lt=1)
+    token_dropout: float = Field(ge=0, lt=1)
+    learning_rate: float = Field(gt=0, le=1)
+
+
+class EvaluateParams(_Section):
+    """`bootstrap_samples` resamples behind each interval, `calibration_bins` of equal width in the calibration
+    curve and its error, `padding_study_reviews` test reviews in the padding study."""
+
+    bootstrap_samples: int = Field(ge=100)
+    calibration_bins: int = Field(ge=2)
+    padding_study_reviews: PositiveInt
+
+
+TAKEN_NAMES = ("tokenizer", NGRAMS)
+"""`models/tokenizer` and `data/predictions/ngrams.parquet` are not a model's."""
+
+
+def _not_taken(name: str) -> str:
+    if name in TAKEN_NAMES:
+        raise PydanticCustomError("name_taken", "a model cannot have this name, its folder is in use")
+    return name
+
+
+ModelName = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_-]*$"), AfterValidator(_not_taken)]
+
+
+class AccuracyFloor(_Section):
+    """The least test accuracy with which a model may be champion, by data set."""
+
+    imdb_reviews: float = Field(ge=0, le=1)
+    sample: float = Field(ge=0, le=1)
+
+
+class GateParams(_Section):
+    """When a challenger may replace the champion; pipeline/registry/gate.py holds the rule.
+
+    `test` and `level` say what is beyond chance: the test's significance, and intervals of 1 - `level`. The margins are
+    differences of accuracy (0.01 is one point): `non_inferiority_margin` is what "not worse" allows, the other two
+    what a length quartile and a label may lose. `bootstrap_samples` resamples behind each paired interval.
+    """
+
+    test: Literal["mcnemar", "bootstrap"]
+    level: float = Field(gt=0, lt=0.5)
+    bootstrap_samples: int = Field(ge=1000)
+    non_inferiority_margin: float = Field(ge=0, lt=1)
+    length_slice_margin: float = Field(ge=0, lt=1)
+    label_slice_margin: float = Field(ge=0, lt=1)
+    min_accuracy: AccuracyFloor
+
+    def floor(self, dataset: str) -> float:
+        """Returns the floor of `dataset`; raises UsageError with the data sets there are."""
+        floors = self.min_accuracy.model_dump()
+        if dataset not in floors:
+            raise UsageError(f"{PARAMS_FILE}: gate.min_accuracy names {', '.join(floors)}, not {dataset!r}")
+        return floors[dataset]
+
+
+class IntakeParams(_Section):
+    """What a file of new labelled reviews must meet to be taken in.
+
+    `settle_seconds`: a file changed less than so long ago is left for the next time. In a file of at least
+    `shares_from_rows` reviews the share of positive ones lies within `min_positive` and `max_positive`, and at most
+    `max_contradictory` of them say the opposite of a label that their text has already, there or in what is known.
+    """
+
+    settle_seconds: float = Field(ge=0)
+    shares_from_rows: PositiveInt
+    min_positive: float = Field(ge=0, lt=0.5)
+    max_positive: float = Field(gt=0.5, le=1)
+    max_contradictory: float = Field(ge=0, le=1)
+
+
+class DriftParams(_Section):
+    """From which figures on new reviews count as drifted from what the champion was trained on.
+
+    Measured from `min_rows` new reviews on. `token_distance`: Jensen-Shannon distance of the token distributions, in
+    [0, 1]. `length_psi` and `prediction_psi`: population stability index of the lengths and of the champion's
+    probabilities. `byte_share`: how much larger the share of tokens that are single bytes, the vocabulary's way of
+    spelling what it does not have, may be.
+    """
+
+    min_rows: PositiveInt
+    token_distance: float = Field(gt=0, le=1)
+    length_psi: float = Field(gt=0)
+    prediction_psi: float = Field(gt=0)
+    byte_share: float = Field(gt=0, le=1)
+
+
+class RetentionParams(_Section):
+    """What the end of a retraining leaves: `records` of its runs; runs and versions of the last `days`, versions that
+    were ever promoted for good; DVC's cache of the last `commits`."""
+
+    records: PositiveInt
+    days: PositiveInt
+    commits: PositiveInt
+
+
+class RetrainParams(_Section):
+    """When the scheduled job trains, and what it may use; pipeline/retraining/job.py holds the job.
+
+    It trains once `min_new_rows` reviews are new to champion and challenger, or `max_champion_days` have passed since
+    the champion was made and anything changed, or new reviews drifted. It starts with `min_free_gb` of disk (10^9
+    bytes) at least, and ends after `max_minutes`.
+    """
+
+    min_new_rows: PositiveInt
+    max_champion_days: PositiveInt
+    max_minutes: PositiveInt
+    min_free_gb: float = Field(ge=0)
+    intake: IntakeParams
+    drift: DriftParams
+    retention: RetentionParams
+
+
+class Params(_Section):
+    """The whole of `params.yaml`."""
+
+    dataset: Literal["imdb_reviews", "sample"]
+    seed: int = Field(ge=0, lt=2**31)
+    split: SplitParams
+    tokenize: TokenizeParams
+    batch: BatchParams
+    ngrams: NgramsParams
+    train: TrainParams
+    models: Annotated[dict[ModelName, ModelParams], Field(min_length=1)]
+    evaluate: EvaluateParams
+    gate: GateParams
+    retrain: RetrainParams
+
+    def model(self, name: str) -> ModelParams:
+        """Returns the params of model `name`; raises UsageError with the names there are."""
+        if name not in self.models:
+            raise UsageError(f"{PARAMS_FILE}: no model named {name!r} under models; there are {', '.join(self.models)}")
+        return self.models[name]
+
+
+def model_argument(params: Params) -> str:
+    """Returns the model that the command line of a stage names; raises UsageError if it names none of `params`."""
+    if len(sys.argv) != 2:
+        raise UsageError(f"name one model of {PARAMS_FILE}: {', '.join(params.models)}")
+    params.model(sys.argv[1])
+    return sys.argv[1]
+
+
+def load_params(path: Path = PARAMS_FILE) -> Params:
+    """Reads and validates `path`.
+
+    Raises:
+        UsageError: the file is missing or not YAML, or a key is unknown, missing, ill-typed or out of range;
+            the message names the file and every such key.
+    """
+    try:
+        content = YAML(typ="safe", pure=True).load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise UsageError(f"{path} is not in {Path.cwd()}; run the command from the project's root") from None
+    except (YAMLError, UnicodeDecodeError) as error:
+        raise UsageError(f"{path} is not YAML: {' '.join(str(error).split())}") from None
+    try:
+        return Params.model_validate(content)
+    except ValidationError as error:
+        raise UsageError(f"{path}: " + "; ".join(_sentences(error))) from None
+
+
+def _sentences(error: ValidationError) -> list[str]:
+    sentences = []
+    for problem in error.errors():
+        location = problem["loc"]
+        key = ".".join(str(part) for part in location) or "the file"
+        if problem["type"] == "extra_forbidden":
+            close = difflib.get_close_matches(str(location[-1]), _keys_at(location[:-1]), n=1)
+            sentences.append(f"{key} is not a known key" + (f" (did you mean {close[0]}?)" if close else ""))
+        elif problem["type"] == "missing":
+            sentences.append(f"{key} is missing")
+        else:
+            sentences.append(f"{key}: {problem['msg'][0].lower()}{problem['msg'][1:]} (found {problem['input']!r})")
+    return sentences
+
+
+def _keys_at(location: tuple[int | str, ...]) -> list[str]:
+    section: type[BaseModel] = Params
+    for part in location:
+        if location[0] == "models":
+            section = ModelParams
+            break
+        found = section.model_fields[str(part)].annotation
+        if not (isinstance(found, type) and issubclass(found, BaseModel)):
+            return []
+        section = found
+    return list(section.model_fields)

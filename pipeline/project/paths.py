@@ -1,0 +1,77 @@
+"""Where every file of the pipeline stands, from the project's root."""
+
+from pathlib import Path
+
+NGRAMS = "ngrams"
+"""The n-gram classifier among the models of `params.yaml`: in file names, tables and comparisons."""
+SPLITS = ("train", "validation", "test")
+RAW_SPLITS = ("train", "test")
+
+RAW = Path("data/raw")
+DATASET_INFO = RAW / "dataset_info.json"
+SPLIT_TABLES = Path("data/splits")
+TOKENS = Path("data/tokens")
+BATCHES = Path("data/batches")
+PREDICTIONS = Path("data/predictions")
+LABELLED = Path("data/labelled")
+LABELLED_REVIEWS = LABELLED / "reviews"
+LABELLED_POINTER = LABELLED / "reviews.dvc"
+INCOMING = Path("data/incoming")
+ACCEPTED = Path("data/accepted")
+QUARANTINE = Path("data/quarantine")
+TOKENIZER = Path("models/tokenizer")
+VOCABULARY = TOKENIZER / "vocabulary.txt"
+CHECKPOINTS = Path("checkpoints")
+REPORTS = Path("reports")
+SPLIT_REPORT = REPORTS / "split.json"
+VALIDATION_REPORT = REPORTS / "validation.json"
+DATA_DOCS = REPORTS / "data_docs"
+TOKENIZER_REPORT = REPORTS / "tokenizer.json"
+BATCHING_REPORT = REPORTS / "batching.json"
+BATCHING_PICTURE = REPORTS / "batching.png"
+CURVES = REPORTS / "curves"
+"""One table a kind of curve, the models side by side, told apart by the column `model`."""
+COMPARISON_REPORT = REPORTS / "comparison.json"
+RECURRENCE_REPORT = REPORTS / "recurrence.json"
+REGISTRY_REPORT = REPORTS / "registry.json"
+RETRAIN_RECORDS = REPORTS / "retrain"
+MODEL_CARD = REPORTS / "model_card.md"
+REPORT_PAGE = REPORTS / "index.html"
+
+REVIEW_COLUMNS = ("id", "text", "label")
+
+
+def model_file(model: str) -> Path:
+    return Path("models") / model / "weights.npz"
+
+
+def train_reports(model: str) -> Path:
+    """What training found, the same for the same weights: `training.json`, `history.csv`, `summary.txt`."""
+    return REPORTS / "train" / model
+
+
+def run_file(model: str) -> Path:
+    """What is particular to one training: MLflow run, times, device and everything else that its tags say."""
+    return REPORTS / "runs" / f"{model}.json"
+
+
+def metrics_file(model: str) -> Path:
+    return REPORTS / "metrics" / f"{model}.json"
+
+
+def evaluation_reports(model: str) -> Path:
+    """The studies of one model, such as `padding_study.json`."""
+    return REPORTS / "evaluate" / model
+
+
+def tracked_file(model: str) -> Path:
+    """Which MLflow run holds the evaluation; it belongs to a store, not to git."""
+    return REPORTS / "tracked" / f"{model}.json"
+
+
+def model_card_file(model: str) -> Path:
+    return REPORTS / "model_cards" / f"{model}.md"
+
+
+def predictions_file(model: str) -> Path:
+    return PREDICTIONS / f"{model}.parquet"

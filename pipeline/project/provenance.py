@@ -1,0 +1,116 @@
+"""What something was made from and by: git commit, DVC's lock, library versions, and the process that is at it."""
+
+import os
+import platform
+import subprocess
+from collections.abc import Iterable, Mapping
+from importlib import metadata
+from pathlib import Path
+
+from ruamel.yaml import YAML
+
+from pipeline.project.errors import PipelineError
+
+LOCK_FILE = Path("dvc.lock")
+COMMIT = "mlflow.source.git.commit"
+"""MLflow's own tag: its UI shows it as the run's version."""
+DIRTY = "git.dirty"
+EXPERIMENT = "dvc.experiment"
+HOST, _PID, _STARTED = "process.host", "process.pid", "process.started"
+_LIBRARIES = ("tensorflow", "keras", "numpy", "mlflow", "dvc")
+WRITTEN_BY_JOBS = ("dvc.lock", "reports", "data/labelled")
+"""What DVC and the retraining job write, and git tracks: no change of the code."""
+_BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
+_CLOCK_TOLERANCE_S = 2.0
+
+
+def identity_tags(inputs: Iterable[Path]) -> dict[str, str]:
+    """Returns the tags that say from what a run was made: code, md5 of each input in `dvc.lock`, DVC stage and
+    experiment, library versions."""
+    digests = lock_digests()
+    dvc = {"dvc.stage": os.environ.get("DVC_STAGE"), EXPERIMENT: os.environ.get("DVC_EXP_NAME")}
+    commit = git_commit()
+    code = {DIRTY: "unknown"} if commit is None else {COMMIT: commit, DIRTY: str(bool(changes())).lower()}
+    return {
+        "python": platform.python_version(),
+        **{f"version.{name}": metadata.version(name) for name in _LIBRARIES},
+        **{md5_tag(path): digests[str(path)] for path in inputs if str(path) in digests},
+        **{name: value for name, value in dvc.items() if value},
+        **code,
+    }
+
+
+def md5_tag(path: Path) -> str:
+    """Returns the name of the tag that holds the md5 of what DVC tracks at `path`."""
+    return f"md5.{path}"
+
+
+def lock_digests() -> dict[str, str]:
+    """Returns path → md5 of every output that `dvc.lock` records; empty where there is no lock yet."""
+    if not LOCK_FILE.exists():
+        return {}
+    stages = (YAML(typ="safe", pure=True).load(LOCK_FILE.read_text(encoding="utf-8")) or {}).get("stages", {})
+    return {out["path"]: out["md5"] for stage in stages.values() for out in stage.get("outs", []) if "md5" in out}
+
+
+def git_commit() -> str | None:
+    """Returns the commit that is checked out here; None without git, outside a checkout, and in a folder inside one,
+    such as the demo's copy, which is not what the commit holds."""
+    try:
+        toplevel, commit = git("rev-parse", "--show-toplevel", "HEAD").splitlines()
+    except PipelineError:
+        return None
+    return commit if Path(toplevel).resolve() == Path.cwd().resolve() else None
+
+
+def changes() -> list[str]:
+    """Returns what differs from the commit, in git's words, what jobs write aside; raises PipelineError."""
+    written = [f":(exclude){path}" for path in WRITTEN_BY_JOBS]
+    return git("status", "--porcelain", "--", ".", *written).splitlines()
+
+
+def git(*arguments: str) -> str:
+    """Returns what a git command prints; raises PipelineError with what it says if it fails or there is no git."""
+    try:
+        done = subprocess.run(["git", *arguments], capture_output=True, text=True)
+    except OSError as error:
+        raise PipelineError(f"git cannot be run: {error.strerror}") from None
+    if done.returncode:
+        raise PipelineError(f"git {arguments[0]} failed: {' '.join((done.stderr or done.stdout).split())[:300]}")
+    return done.stdout
+
+
+def process_tags() -> dict[str, str]:
+    """Returns the tags that name this process, for other processes of this machine to tell whether it still lives."""
+    import psutil
+
+    return {HOST: _host(), _PID: str(os.getpid()), _STARTED: str(psutil.Process().create_time())}
+
+
+def is_gone(tags: Mapping[str, str]) -> bool:
+    """Whether the process that `process_tags` named is no more. False also where nothing can be known: of other
+    machines, and of earlier boots of this one."""
+    import psutil
+
+    if tags.get(HOST) != _host() or _PID not in tags:
+        return False
+    try:
+        started = psutil.Process(int(tags[_PID])).create_time()
+    except psutil.NoSuchProcess:
+        return True
+    return not abs(started - float(tags.get(_STARTED, "nan"))) < _CLOCK_TOLERANCE_S  # another one with its number
+
+
+def is_of_earlier_boot(tags: Mapping[str, str]) -> bool:
+    """Whether `process_tags` named a process of this machine before it was started again."""
+    name, _, boot = tags.get(HOST, "").partition(" ")
+    return bool(boot) and name == platform.node() and boot != _boot_id()
+
+
+def _host() -> str:
+    """Names this boot of this machine: other machines may share its host name."""
+    return f"{platform.node()} {_boot_id()}".strip()
+
+
+def _boot_id() -> str:
+    return _BOOT_ID.read_text().strip() if _BOOT_ID.exists() else ""

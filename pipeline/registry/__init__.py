@@ -1,0 +1,1 @@
+"""Registered versions, the gate, who is champion and why."""

@@ -1,0 +1,218 @@
+"""What the gate measures with, kept in the runs: a model's predictions on a test set and the rows it learnt from.
+
+Each piece is an artifact of its run and a tag with the artifact's SHA-256, written in this order: a piece whose tag is
+missing or does not fit, because a write was cut short, counts as not there and is made again.
+
+A registered model is scored in a process of its own, `python -m pipeline.registry.evidence <URI> <reviews> <out>`, so
+that neither its code nor its hold on a GPU reaches the process that decides.
+"""
+
+import hashlib
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+import pipeline
+from pipeline.project.atomic import read_json, read_table, write_json, write_table
+from pipeline.project.errors import PipelineError
+from pipeline.project.run_command import run_command
+from pipeline.tracking import runs
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from mlflow import MlflowClient
+
+PREDICTION_COLUMNS = ("id", "label", "logit", "probability", "length")
+TRAINING_ROWS = "training_rows"
+TEXT_PROFILE = "text_profile"
+TRIAL_REVIEWS = 32
+TRIAL_TOLERANCE = 0.01
+"""Probability by which a registered model may differ from its evaluation: GPUs round otherwise than CPUs do."""
+_FOLDER = "evidence"
+_TIMED_REVIEWS = 20
+_SCORING_TIMEOUT_S = 3600
+
+
+def reviews_digest(reviews: "pd.DataFrame") -> str:
+    """Returns the SHA-256 of the reviews' ids, labels and texts, in order of id: the test set's identity."""
+    digest = hashlib.sha256()
+    ordered = reviews.sort_values("id", kind="stable")
+    for review, label, text in zip(ordered["id"], ordered["label"], ordered["text"], strict=True):
+        digest.update(f"{review}\t{label}\t{len(text)}\t{text}\n".encode("utf-8", "surrogatepass"))
+    return digest.hexdigest()
+
+
+def training_rows(train: "pd.DataFrame", validation: "pd.DataFrame") -> "pd.DataFrame":
+    """Returns what a training knew: split (train or validation) and row, as `row_hashes` has it, in order."""
+    import pandas as pd
+
+    splits = {"train": np.sort(row_hashes(train)), "validation": np.sort(row_hashes(validation))}
+    return pd.concat([pd.DataFrame({"split": split, "row": found}) for split, found in splits.items()])
+
+
+def row_hashes(reviews: "pd.DataFrame") -> NDArray[np.uint64]:
+    """Returns uint64[rows], of each review (text, label) the first 64 bits of the SHA-256 of label and text, so that a
+    row is the same whatever its id and wherever it stands."""
+    return np.array(
+        [
+            int.from_bytes(hashlib.sha256(f"{label}\t{text}".encode("utf-8", "surrogatepass")).digest()[:8], "big")
+            for label, text in zip(reviews["label"], reviews["text"], strict=True)
+        ],
+        np.uint64,
+    )
+
+
+def rows_digest(rows: "pd.DataFrame") -> str:
+    """Returns the SHA-256 of the rows trained on, validation aside."""
+    return hashlib.sha256(_trained(rows).astype("<u8").tobytes()).hexdigest()
+
+
+def new_rows(challenger: "pd.DataFrame", champion: "pd.DataFrame | None") -> int | None:
+    """Counts the rows that the challenger has trained on and the champion never saw, neither in training nor in
+    validation: another seed's split of the same reviews brings none. None where the champion's rows are not known."""
+    if champion is None:
+        return None
+    return int((~np.isin(_trained(challenger), champion["row"].to_numpy())).sum())
+
+
+def _trained(rows: "pd.DataFrame") -> np.ndarray:
+    return np.unique(rows.loc[rows["split"] == "train", "row"].to_numpy())
+
+
+def predictions_name(test_sha256: str) -> str:
+    """Returns the name of the predictions on one test set among a run's evidence."""
+    return f"predictions.{test_sha256[:16]}"
+
+
+def keep(client: "MlflowClient", run_id: str, name: str, table: "pd.DataFrame") -> None:
+    """Keeps `table` as evidence `name` of a run; one that is kept already stays."""
+    if kept(client, run_id, name) is not None:
+        return
+    with tempfile.TemporaryDirectory() as temporary:
+        file = Path(temporary) / f"{name}.parquet"
+        write_table(file, table)
+        client.log_artifact(run_id, str(file), _FOLDER)
+        client.set_tag(run_id, f"{_FOLDER}.{name}", hashlib.sha256(file.read_bytes()).hexdigest())
+
+
+def kept(client: "MlflowClient", run_id: str, name: str) -> "pd.DataFrame | None":
+    """Returns the evidence `name` of a run, None where it is missing, cut short or not what its tag says."""
+    import pandas as pd
+    from mlflow.exceptions import MlflowException
+
+    with tempfile.TemporaryDirectory() as temporary:
+        try:
+            expected = client.get_run(run_id).data.tags.get(f"{_FOLDER}.{name}")
+            if expected is None:
+                return None
+            file = Path(client.download_artifacts(run_id, f"{_FOLDER}/{name}.parquet", temporary))
+        except (MlflowException, OSError):
+            return None
+        if hashlib.sha256(file.read_bytes()).hexdigest() != expected:
+            return None
+        return pd.read_parquet(file)
+
+
+def score(model_uri: str, reviews: "pd.DataFrame") -> tuple["pd.DataFrame", float]:
+    """Scores reviews (id, text) with a logged or registered model, in a process of its own.
+
+    Returns:
+        The columns id, label (0 or 1), probability and logit in the reviews' order; and the latency of one review:
+        the median in milliseconds, warm.
+
+    Raises:
+        PipelineError: the model cannot be loaded or does not score; the message ends in the process's last line.
+    """
+    with tempfile.TemporaryDirectory() as temporary:
+        texts, out = Path(temporary) / "reviews.parquet", Path(temporary) / "scores.parquet"
+        write_table(texts, reviews[["id", "text"]])
+        command = [sys.executable, "-m", __name__, model_uri, str(texts), str(out)]
+        environment = os.environ | {"PYTHONPATH": os.pathsep.join(_python_path())}
+        try:
+            done = subprocess.run(
+                command, env=environment, capture_output=True, text=True, timeout=_SCORING_TIMEOUT_S, errors="replace"
+            )
+        except subprocess.TimeoutExpired:
+            raise PipelineError(f"{model_uri} did not score {len(reviews)} reviews in {_SCORING_TIMEOUT_S} s") from None
+        if done.returncode:
+            last = (done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1]
+            raise PipelineError(f"{model_uri} could not be scored: {last[:300]}")
+        scores = read_table(out, ("id", "label", "probability", "logit"))
+        return scores, float(read_json(out.with_suffix(".json"))["latency_ms"])
+
+
+def _python_path() -> list[str]:
+    """This package first, wherever the command runs."""
+    own = str(Path(pipeline.__file__).resolve().parent.parent)
+    return [own, *(path for path in [os.environ.get("PYTHONPATH", "")] if path)]
+
+
+def trial(model_uri: str, test: "pd.DataFrame", predictions: "pd.DataFrame") -> float:
+    """Loads the model as an application would, and holds its scores of some test reviews to its evaluation's.
+
+    Returns:
+        The latency of one review in milliseconds.
+
+    Raises:
+        PipelineError: it does not load, or scores otherwise.
+    """
+    some = test.head(TRIAL_REVIEWS)
+    scores, latency_ms = score(model_uri, some)
+    expected = some[["id"]].merge(predictions, on="id", how="left")["probability"].to_numpy()
+    difference = float(np.abs(scores["probability"].to_numpy() - expected).max())
+    if not difference <= TRIAL_TOLERANCE:  # NaN where a review was not evaluated
+        raise PipelineError(
+            f"{model_uri} gives probabilities that differ by {difference:.3g} from its evaluation's; "
+            "run `dvc repro` so that model and predictions belong together"
+        )
+    return latency_ms
+
+
+def predictions_on(
+    client: "MlflowClient", run_id: str, model_uri: str, test: "pd.DataFrame", lengths: "pd.DataFrame"
+) -> "pd.DataFrame":
+    """Returns a version's predictions on `test`: those kept in its run if they were made on this very test set, else
+    made now, and kept. `lengths` gives id and length, in tokens, of the test reviews."""
+    name = predictions_name(reviews_digest(test))
+    stored = kept(client, run_id, name)
+    if stored is not None:
+        return stored
+    print(f"scoring {model_uri} on {len(test):,} test reviews", flush=True)
+    scores, _ = score(model_uri, test)
+    # The label is the review's, not the predicted one.
+    table = scores.drop(columns="label").merge(test[["id", "label"]], on="id").merge(lengths, on="id")
+    table = table[list(PREDICTION_COLUMNS)]
+    keep(client, run_id, name, table)
+    return table
+
+
+def main() -> None:
+    model_uri, reviews_file, out = sys.argv[1:4]
+    reviews = read_table(Path(reviews_file), ("id", "text"))
+    runs.connect()
+    import mlflow
+
+    model = mlflow.pyfunc.load_model(model_uri)
+    texts = reviews[["text"]]
+    scores: Any = model.predict(texts)
+    scores["label"] = (scores["label"] == "positive").astype(np.int8)
+    scores.insert(0, "id", reviews["id"].to_numpy())
+    timings = []
+    for row in range(min(_TIMED_REVIEWS, len(texts))):
+        started = time.perf_counter()
+        model.predict(texts.iloc[row : row + 1])
+        timings.append(1000 * (time.perf_counter() - started))
+    write_table(Path(out), scores)
+    write_json(Path(out).with_suffix(".json"), {"latency_ms": statistics.median(timings)})
+
+
+if __name__ == "__main__":
+    run_command(main)

@@ -1,0 +1,82 @@
+"""Where a registered version comes from, and how a challenger differs from the champion before it."""
+
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+from pipeline.evaluation import comparison
+from pipeline.registry import evidence
+from pipeline.registry.ledger import Line
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from mlflow import MlflowClient
+    from mlflow.entities.model_registry import ModelVersion
+
+HISTORY = 10
+"""Decisions that are shown, the last ones."""
+_SHOWN = ("seq", "when", "decision", "from", "to", "reason")
+_TAGS = ("dataset", "seed", "device", "python", "version.", "md5.", "git.", "mlflow.source.git.commit")
+"""Tags of a run, by their beginnings, that say what a model was made from."""
+
+
+def trace(
+    client: "MlflowClient",
+    versions: "Mapping[str, ModelVersion]",
+    lines: Sequence[Line],
+    decided: Line,
+    challenger: str,
+    predictions: "pd.DataFrame",
+    test: "pd.DataFrame",
+) -> dict[str, Any]:
+    """Tells what led to the present champion.
+
+    Args:
+        versions: by number.
+        lines: the ledger's.
+        decided: the line that decided on the challenger.
+        challenger: its version.
+        predictions: the challenger's on `test`, which has id, text and label.
+
+    Returns:
+        `history`, the last HISTORY decisions; `champion_made_from` and `challenger_made_from`; and `against`, the
+        version that was champion before the decision: what it was made from and, as `flipped`, the test reviews on
+        which it (second) and the challenger (first) disagree. None stands for a version that is not there (any more).
+    """
+    return {
+        "history": [{name: line[name] for name in _SHOWN} for line in lines[-HISTORY:]],
+        "champion_made_from": made_from(client, versions.get(str(lines[-1]["to"]))),
+        "challenger_made_from": made_from(client, versions[challenger]),
+        "against": _against(client, versions.get(str(decided["from"])), predictions, test),
+    }
+
+
+def made_from(client: "MlflowClient", version: "ModelVersion | None") -> dict[str, Any] | None:
+    """Returns a version's number, its model's name, the day it was registered, validation and test accuracy, params,
+    and the tags that say what it was made from."""
+    if version is None:
+        return None
+    run = client.get_run(str(version.run_id)).data
+    registered = datetime.fromtimestamp(version.creation_timestamp / 1000, UTC)
+    return {
+        "version": str(version.version),
+        "model": version.tags.get("model"),
+        "registered": registered.date().isoformat(),
+        "test_accuracy": run.metrics.get("test/accuracy"),
+        "val_accuracy": run.metrics.get("best_val_accuracy"),
+        "params": dict(run.params),
+        "tags": {name: value for name, value in run.tags.items() if name.startswith(_TAGS)},
+    }
+
+
+def _against(
+    client: "MlflowClient", champion: "ModelVersion | None", predictions: "pd.DataFrame", test: "pd.DataFrame"
+) -> dict[str, Any] | None:
+    if champion is None:
+        return None
+    kept = evidence.kept(client, str(champion.run_id), evidence.predictions_name(evidence.reviews_digest(test)))
+    flipped = None
+    if kept is not None:
+        challenger, before = (test[["id"]].merge(table, on="id", how="left") for table in (predictions, kept))
+        flipped = comparison.flipped(challenger, before, test["text"].reset_index(drop=True))
+    return {"made_from": made_from(client, champion), "flipped": flipped}

@@ -1,0 +1,295 @@
+"""Making a registered version again from what was recorded of it, and comparing the two.
+
+A scratch clone of this repository at the recorded commit, with the recorded `dvc.lock` and `params.yaml`, runs the
+pipeline up to the evaluation of the version's model, with a cache and a tracking store of its own: nothing is taken
+over from the first time but the code and the raw data set.
+"""
+
+import hashlib
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ruamel.yaml import YAML
+
+from pipeline.data import labelled
+from pipeline.project.atomic import read_json
+from pipeline.project.errors import PipelineError
+from pipeline.project.params import PARAMS_FILE, load_params
+from pipeline.project.paths import LABELLED_POINTER, LABELLED_REVIEWS, VOCABULARY
+from pipeline.project.provenance import COMMIT, DIRTY, LOCK_FILE, git
+from pipeline.registry import versions
+from pipeline.tracking import runs
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+    from mlflow.entities.model_registry import ModelVersion
+
+METRICS = ("accuracy", "loss", "precision", "recall", "f1", "roc_auc", "average_precision")
+TOLERANCE = 0.01
+"""Two trainings that differ in rounding alone end within a point: the accuracy of models that are equally good has a
+standard error of 0.23 points on IMDB's 25,000 test reviews."""
+_STAGES = ("download", "split", "validate", "vocabulary", "tokenize", "batch")
+# Not compared: saved models, whose weights are, and reports, of which some hold durations.
+_COMPARED_OUTPUTS = ("data/raw", "data/splits", "data/tokens", "data/batches", "models/tokenizer")
+
+
+@dataclass(frozen=True)
+class Made:
+    """What is compared of a version: md5 of data outputs in `dvc.lock`, SHA-256 of vocabulary and weights, metrics on
+    the test split, and the device it was trained on."""
+
+    outputs: Mapping[str, str]
+    vocabulary_sha256: str
+    weights_sha256: str
+    metrics: Mapping[str, float]
+    device: str
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """One thing as recorded and as made again; `verdict` is same, differs, or why it was not held to be the same."""
+
+    what: str
+    recorded: str
+    made_again: str
+    verdict: str
+
+    @property
+    def differs(self) -> bool:
+        return self.verdict == "differs"
+
+
+def reproduce(
+    name: str, alias_or_version: str, *, tolerance: float = TOLERANCE, allow_dirty: bool = False, keep: bool = False
+) -> list[Comparison]:
+    """Makes a version of the registered model `name` again, and compares.
+
+    Args:
+        name, alias_or_version: which one.
+        tolerance: by how much a metric may differ.
+        allow_dirty: go on although the version was made from files that are not in its commit.
+        keep: leave the scratch clone, and say where it is.
+
+    Raises:
+        UsageError: there is no such version.
+        PipelineError: what was recorded does not suffice, the commit is not in this repository, the version was made
+            from a dirty tree, or the pipeline failed.
+    """
+    client = runs.connect()
+    version = versions.resolve(client, name, alias_or_version)
+    run = runs.find_run(client, str(version.run_id))
+    if run is None:
+        raise PipelineError(f"version {version.version} belongs to run {version.run_id}, which is not in the store")
+    commit = run.data.tags.get(COMMIT)
+    if commit is None:
+        raise PipelineError(
+            f"version {version.version} was not made in a git checkout: there is no commit to go back to"
+        )
+    model = version.tags["model"]
+    with tempfile.TemporaryDirectory() as temporary, _clone(commit, keep=keep) as clone:
+        recorded = _recorded(client, version, run.data.tags, Path(temporary))
+        for file in (LOCK_FILE, PARAMS_FILE):
+            shutil.copy(Path(temporary) / "dvc" / file, clone / file)
+        bring_labelled(Path(temporary) / "dvc" / LABELLED_POINTER.name, clone)
+        _require_committed(version, run.data.tags.get(DIRTY, "unknown"), clone, allow_dirty)
+        _run_pipeline(clone, model)
+        made = _made(clone, model)
+        deterministic = load_params(clone / PARAMS_FILE).train.deterministic
+    return compare(recorded, made, deterministic=deterministic, tolerance=tolerance)
+
+
+def compare(recorded: Made, made: Made, *, deterministic: bool, tolerance: float) -> list[Comparison]:
+    """Compares two makings: data and vocabulary exactly, metrics within `tolerance`, and the weights exactly where
+    training was deterministic and ran on the same kind of device."""
+    rows = [
+        _exact(path, recorded.outputs.get(path, "-"), made.outputs.get(path, "-"))
+        for path in sorted({*recorded.outputs, *made.outputs})
+    ]
+    rows.append(_exact("vocabulary", recorded.vocabulary_sha256, made.vocabulary_sha256))
+    weights = _exact("weights", recorded.weights_sha256, made.weights_sha256)
+    if weights.differs and not deterministic:
+        weights = Comparison(*_cells(weights), "not compared: deterministic is false")
+    elif weights.differs and recorded.device != made.device:
+        weights = Comparison(*_cells(weights), f"not compared: {recorded.device} then, {made.device} now")
+    rows.append(weights)
+    for metric in METRICS:
+        first, second = recorded.metrics.get(metric), made.metrics.get(metric)
+        if first is None and second is None:
+            continue
+        near = first is not None and second is not None and abs(first - second) <= tolerance
+        verdict = "same" if first == second else f"within {tolerance:g}" if near else "differs"
+        rows.append(Comparison(f"test {metric}", _number(first), _number(second), verdict))
+    return rows
+
+
+def _exact(what: str, recorded: str, made: str) -> Comparison:
+    return Comparison(what, recorded[:12], made[:12], "same" if recorded == made else "differs")
+
+
+def _cells(row: Comparison) -> tuple[str, str, str]:
+    return row.what, row.recorded, row.made_again
+
+
+def _number(value: float | None) -> str:
+    return "-" if value is None else f"{value:.6f}"
+
+
+@contextmanager
+def _clone(commit: str, *, keep: bool) -> Iterator[Path]:
+    """Yields a clone of this repository at `commit`, and removes it, unless something failed or `keep` is set."""
+    root = git("rev-parse", "--show-toplevel").strip()
+    folder = Path(tempfile.mkdtemp(prefix="reproduce-"))
+    try:
+        git("clone", "--quiet", "--no-checkout", root, str(folder))
+        try:
+            git("-C", str(folder), "checkout", "--quiet", "--detach", commit)
+        except PipelineError:
+            raise PipelineError(f"commit {commit} is not in {root}; fetch it first") from None
+        prefix = git("rev-parse", "--show-prefix").strip()
+        yield folder / prefix
+    except BaseException:
+        if not keep:
+            shutil.rmtree(folder, ignore_errors=True)
+        raise
+    if keep:
+        print(f"the scratch clone is {folder}")
+    else:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _recorded(client: "MlflowClient", version: "ModelVersion", tags: Mapping[str, str], folder: Path) -> Made:
+    """Downloads to `folder` what the version's run recorded, and returns what is compared of it."""
+    import mlflow
+    from mlflow.exceptions import MlflowException
+
+    model, run_id = version.tags["model"], str(version.run_id)
+    try:
+        for path in ("dvc", "train", "evaluate"):
+            client.download_artifacts(run_id, path, str(folder))
+        files = Path(mlflow.artifacts.download_artifacts(str(version.source), dst_path=str(folder / "model")))
+        vocabulary = next(files.rglob(VOCABULARY.name))
+    except (MlflowException, OSError, StopIteration) as error:
+        raise PipelineError(f"run {run_id} of {model} did not keep what is needed: {error}") from None
+    for file in (LOCK_FILE, PARAMS_FILE):
+        if not (folder / "dvc" / file).exists():
+            raise PipelineError(
+                f"run {run_id} of {model} did not keep its {file}; it was not trained through `dvc repro`"
+            )
+    return _read(folder / "dvc" / LOCK_FILE, vocabulary, [folder / "train", folder / "evaluate"], tags)
+
+
+def _made(clone: Path, model: str) -> Made:
+    """Reads what the pipeline made in the clone, from where its own commit puts it: the outputs of its stages."""
+    stages = _stages(clone / LOCK_FILE)
+    outs = [clone / out["path"] for stage in ("train", "evaluate") for out in stages[f"{stage}@{model}"]["outs"]]
+    tags = _report(outs, "tags")["tags"]
+    return _read(clone / LOCK_FILE, clone / VOCABULARY, outs, tags)
+
+
+def _read(lock: Path, vocabulary: Path, outs: Sequence[Path], tags: Mapping[str, str]) -> Made:
+    return Made(
+        outputs={path: md5 for path, md5 in _outputs(lock).items() if path.startswith(_COMPARED_OUTPUTS)},
+        vocabulary_sha256=hashlib.sha256(vocabulary.read_bytes()).hexdigest(),
+        weights_sha256=_report(outs, "weights_sha256")["weights_sha256"],
+        metrics=_report(outs, "roc_auc"),
+        device=tags.get("device", "unknown"),
+    )
+
+
+def _report(outs: Sequence[Path], key: str) -> dict[str, Any]:
+    """Returns the JSON report that has `key`, among files and in folders; raises PipelineError if there is none."""
+    for out in outs:
+        for file in sorted(out.rglob("*.json")) if out.is_dir() else [out]:
+            if file.suffix == ".json" and key in (report := read_json(file)):
+                return report
+    raise PipelineError(f"no report of {', '.join(map(str, outs))} has {key}")
+
+
+def _stages(lock: Path) -> dict[str, Any]:
+    return (YAML(typ="safe", pure=True).load(lock.read_text(encoding="utf-8")) or {}).get("stages", {})
+
+
+def _outputs(lock: Path) -> dict[str, str]:
+    return {
+        out["path"]: out["md5"] for stage in _stages(lock).values() for out in stage.get("outs", []) if "md5" in out
+    }
+
+
+def _require_committed(version: "ModelVersion", dirty: str, clone: Path, allow_dirty: bool) -> None:
+    """Refuses a version made from code that its commit does not hold: the recorded lock knows each module's md5."""
+    if dirty == "false":
+        return
+    stages = _stages(clone / LOCK_FILE)
+    made_by = [stages[stage] for stage in (*_STAGES, f"train@{version.tags['model']}") if stage in stages]
+    deps = {dep["path"]: dep["md5"] for stage in made_by for dep in stage["deps"] if dep["path"].endswith(".py")}
+    differing = sorted(path for path, md5 in deps.items() if _md5(clone / path) != md5)
+    about = f"version {version.version} was made from a tree with uncommitted changes"
+    if not differing:
+        print(f"warning: {about}; no module that its stages read was among them", file=sys.stderr)
+    elif allow_dirty:
+        print(
+            f"warning: {about}; the commit's {', '.join(differing)} are others than it was made with", file=sys.stderr
+        )
+    else:
+        raise PipelineError(
+            f"{about}, and the commit's {', '.join(differing)} are others than it was made with: what would come out "
+            "is another version; --allow-dirty compares all the same"
+        )
+
+
+def _md5(file: Path) -> str:
+    return hashlib.md5(file.read_bytes(), usedforsecurity=False).hexdigest() if file.exists() else ""
+
+
+def bring_labelled(pointer: Path, clone: Path) -> None:
+    """Puts the new labelled reviews that the version was trained on into the clone: those that `pointer`, as the run
+    kept it, speaks of, from this checkout's cache, or where that has forgotten them, from its data set, which later
+    ones were only appended to; none where there is no pointer."""
+    if not pointer.exists():
+        (clone / LABELLED_POINTER).unlink(missing_ok=True)
+        return
+    shutil.copy(pointer, clone / LABELLED_POINTER)
+    cache = Path(_dvc("cache", "dir").strip()).resolve()
+    _dvc("remote", "add", "--local", "checkout", str(cache), folder=clone)
+    try:
+        _dvc("pull", "--remote", "checkout", str(LABELLED_POINTER), folder=clone)
+    except PipelineError as error:
+        shutil.rmtree(clone / LABELLED_REVIEWS, ignore_errors=True)
+        (clone / LABELLED_REVIEWS).mkdir()
+        for batch in labelled.batches()[: labelled.stated_files(pointer)]:
+            shutil.copy(batch, clone / LABELLED_REVIEWS)
+        _dvc("add", str(LABELLED_REVIEWS), folder=clone)
+        if _md5(clone / LABELLED_POINTER) != _md5(pointer):
+            raise PipelineError(
+                f"the new labelled reviews that the version was trained on are neither in {cache} ({error}) nor in "
+                f"{LABELLED_REVIEWS}; `dvc pull {LABELLED_POINTER}` at their commit first"
+            ) from None
+
+
+def _dvc(*arguments: str, folder: Path | None = None) -> str:
+    done = subprocess.run([sys.executable, "-m", "dvc", *arguments], cwd=folder, capture_output=True, text=True)
+    if done.returncode:
+        raise PipelineError(f"dvc {arguments[0]} failed: {' '.join(done.stderr.split())[:300]}")
+    return done.stdout
+
+
+def _run_pipeline(clone: Path, model: str) -> None:
+    """Runs `dvc repro` in the clone, with this interpreter and its libraries, the clone's modules and its own store."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("MLFLOW_", "DVC_", "SENTIMENT_"))}
+    binaries = Path(sys.executable).parent
+    environment = kept | {
+        "PATH": f"{binaries}{os.pathsep}{os.environ.get('PATH', '')}",
+        "PYTHONPATH": str(clone),
+    }
+    command = [sys.executable, "-m", "dvc", "repro", f"evaluate@{model}"]
+    print(f"running `dvc repro evaluate@{model}` in {clone}", flush=True)
+    if code := subprocess.run(command, cwd=clone, env=environment).returncode:
+        raise PipelineError(f"`dvc repro evaluate@{model}` failed in the scratch clone with exit code {code}")

@@ -1,0 +1,295 @@
+"""Registered versions: one for each trained model, what it is made of, and how it is found."""
+
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
+
+from pipeline import served_model
+from pipeline.project.atomic import write_json
+from pipeline.project.errors import PipelineError, UsageError
+from pipeline.project.paths import VOCABULARY, model_file
+from pipeline.registry import evidence
+from pipeline.tracking import run_description, runs
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from mlflow import MlflowClient
+    from mlflow.entities import LoggedModel
+    from mlflow.entities.model_registry import ModelVersion
+
+CHAMPION = "champion"
+CHALLENGER = "challenger"
+THRESHOLD = 0.5
+WEIGHTS = runs.WEIGHTS
+TOKENIZER = "tokenizer_sha256"
+PARAMS = "params_sha256"
+SERVED_PARAMS = ("cell", "embedding_dim", "recurrent_units", "pooling", "dense_units", "max_tokens")
+FILES = "files_sha256"
+LATENCY = "latency_ms"
+_ARTIFACT = "model"
+_SERVED_MODEL = Path(served_model.__file__).parent
+_REQUIREMENTS = ("keras", "mlflow", "numpy", "pandas", "tensorflow")
+_EXAMPLE = ("A film that stays with you for days.", "Two hours that I will never get back.")
+# What loading leaves beside a model's files.
+_LEFT_BY_LOADING = ("__pycache__", "registered_model_meta")
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A trained model to register: its name in params.yaml, MLflow run, weights' hash, the params that it is served
+    with, and its validation metrics."""
+
+    model: str
+    run_id: str
+    weights_sha256: str
+    params: Mapping[str, Any]
+    val_accuracy: float
+    val_loss: float
+
+    def identity(self) -> dict[str, str]:
+        """Returns the tags by which its version is known, whichever run made it: weights, vocabulary, params."""
+        vocabulary = hashlib.sha256(VOCABULARY.read_bytes()).hexdigest()
+        return {WEIGHTS: self.weights_sha256, TOKENIZER: vocabulary, PARAMS: params_digest(self.params)}
+
+
+def params_digest(params: Mapping[str, Any]) -> str:
+    """Returns the SHA-256 of the params that decide, beside the weights, what a model answers; values count as MLflow
+    keeps them, as text."""
+    served = {name: str(params[name]) for name in SERVED_PARAMS if name in params}
+    return hashlib.sha256(json.dumps(served, sort_keys=True).encode()).hexdigest()
+
+
+def registered_name(dataset: str) -> str:
+    """Returns the registered model's name; one trained on the sample can never be champion of the real one."""
+    return "imdb-sentiment" if dataset == "imdb_reviews" else f"imdb-sentiment-{dataset}"
+
+
+def ledger_file(name: str) -> Path:
+    """Returns where the ledger of the registered model `name` stands.
+
+    That is `registry/<name>.jsonl` beside a SQLite store, in the main checkout otherwise. Where several machines share
+    a tracking server they must share the ledger too: `SENTIMENT_LEDGER_DIR` names a folder that all of them mount
+    (its file system has to support flock, as NFS 4 does). A machine without the ledger is refused every change.
+    """
+    if folder := os.environ.get("SENTIMENT_LEDGER_DIR"):
+        return Path(folder).resolve() / f"{name}.jsonl"
+    return runs.store_folder() / "registry" / f"{name}.jsonl"
+
+
+def alias_version(client: "MlflowClient", name: str, alias: str) -> str | None:
+    """Returns the version that `alias` points at, None where it does not exist."""
+    version = client.get_registered_model(name).aliases.get(alias)
+    return None if version is None else str(version)
+
+
+def require_registered(client: "MlflowClient", name: str) -> None:
+    """Raises UsageError if there is no registered model `name`."""
+    if not client.search_registered_models(f"name = '{name}'"):
+        raise UsageError(f"there is no registered model {name} yet; `dvc repro` registers one")
+
+
+def resolve(client: "MlflowClient", name: str, alias_or_version: str) -> "ModelVersion":
+    """Returns the version that a number or an alias names; raises UsageError with what there is."""
+    from mlflow.exceptions import MlflowException
+
+    require_registered(client, name)
+    model = client.get_registered_model(name)
+    version = model.aliases.get(alias_or_version, alias_or_version)
+    try:
+        return client.get_model_version(name, str(int(version)))
+    except (MlflowException, ValueError):
+        known = [str(found.version) for found in all_versions(client, name)]
+        raise UsageError(
+            f"{name} has no version or alias {alias_or_version!r}; there are versions {', '.join(known) or 'none'} and "
+            f"aliases {', '.join(sorted(model.aliases)) or 'none'}"
+        ) from None
+
+
+def all_versions(client: "MlflowClient", name: str) -> list["ModelVersion"]:
+    """Returns all versions, the oldest first."""
+    found = client.search_model_versions(f"name = '{name}'", max_results=10_000)
+    return sorted(found, key=lambda version: int(version.version))
+
+
+def ensure_version(
+    client: "MlflowClient",
+    name: str,
+    candidate: Candidate,
+    *,
+    card: str,
+    test: "pd.DataFrame",
+    predictions: "pd.DataFrame",
+) -> "ModelVersion":
+    """Returns the one version of the candidate's weights, vocabulary and params, making it if there is none; `card` and
+    the run that made it describe it.
+
+    What an interrupted command left is completed: a model logged in full is taken, one logged in part is replaced.
+    The version comes last, in one transaction with its tags, when the model has scored test reviews as `predictions`
+    have them; so every version there is can be served.
+
+    Raises:
+        PipelineError: the model does not load or scores otherwise.
+    """
+    if version := find_version(client, name, candidate):
+        description = _description(client, str(version.run_id), card)
+        if version.description != description:  # it was measured anew
+            client.update_model_version(name, str(version.version), description)
+        return version
+    model_id, model_uri = logged_model(client, candidate)
+    latency_ms = evidence.trial(model_uri, test, predictions)
+    return client.create_model_version(
+        name,
+        source=model_uri,
+        run_id=candidate.run_id,
+        model_id=model_id,
+        tags={
+            "model": candidate.model,
+            **candidate.identity(),
+            FILES: files_digest(model_uri),
+            LATENCY: f"{latency_ms:.2f}",
+        },
+        description=_description(client, candidate.run_id, card),
+    )
+
+
+def find_version(client: "MlflowClient", name: str, candidate: Candidate) -> "ModelVersion | None":
+    """Returns the version that is what the candidate is, by whichever run, None where there is none yet.
+
+    A version of before these tags is told by its files and its run, and tagged.
+    """
+    wanted = candidate.identity()
+    for version in all_versions(client, name):
+        if version.tags.get(WEIGHTS) != wanted[WEIGHTS]:
+            continue
+        missing = _missing_identity(client, version)
+        for tag, value in missing.items():
+            client.set_model_version_tag(name, str(version.version), tag, value)
+        if wanted.items() <= (version.tags | missing).items():
+            return version
+    return None
+
+
+def _missing_identity(client: "MlflowClient", version: "ModelVersion") -> dict[str, str]:
+    """Returns the tags of `Candidate.identity` that a version lacks, as far as its files and its run tell them."""
+    found = {}
+    if TOKENIZER not in version.tags:
+        with suppress(PipelineError, StopIteration), downloaded(str(version.source)) as folder:
+            found[TOKENIZER] = hashlib.sha256(next(folder.rglob(VOCABULARY.name)).read_bytes()).hexdigest()
+    if PARAMS not in version.tags and (run := runs.find_run(client, str(version.run_id))):
+        found[PARAMS] = params_digest(run.data.params)
+    return found
+
+
+def _description(client: "MlflowClient", run_id: str, card: str) -> str:
+    run = runs.find_run(client, run_id)
+    return f"{card}\n{run_description.made_by(run.data.tags, run.data.metrics)}\n" if run else card
+
+
+def logged_model(client: "MlflowClient", candidate: Candidate) -> tuple[str, str]:
+    """Returns id and URI of the run's raw-text model with the candidate's weights, logging it where there is none."""
+    for logged in logged_models(client, candidate.run_id):
+        if candidate.identity().items() <= logged.tags.items():
+            if logged.status == "READY":
+                return logged.model_id, f"models:/{logged.model_id}"
+            client.delete_logged_model(logged.model_id)
+    info = log_model(candidate)
+    return info.model_id, info.model_uri
+
+
+def logged_models(client: "MlflowClient", run_id: str) -> list["LoggedModel"]:
+    """Returns the models logged in a run, half-logged ones among them."""
+    experiment = client.get_run(run_id).info.experiment_id
+    return list(client.search_logged_models([experiment], f"source_run_id = '{run_id}'"))
+
+
+def log_model(candidate: Candidate) -> Any:
+    """Logs the raw-text model of `candidate` in its run: weights, vocabulary, settings and the code they need.
+
+    Returns:
+        MLflow's ModelInfo.
+    """
+    import mlflow
+    import pandas as pd
+    from mlflow.models import Model, ModelSignature
+    from mlflow.types import ColSpec, Schema
+
+    signature = ModelSignature(
+        inputs=Schema([ColSpec("string", "text")]),
+        outputs=Schema([ColSpec("string", "label"), ColSpec("double", "probability"), ColSpec("double", "logit")]),
+    )
+    mlflow.set_experiment(runs.EXPERIMENT)  # where the files go; the run alone does not say it
+    with tempfile.TemporaryDirectory() as temporary:
+        classifier = Path(temporary) / "classifier"
+        classifier.mkdir()
+        code = [_SERVED_MODEL / f"{module}.py" for module in ("tokenizer", "network", "fused_lstm")]
+        for file in (model_file(candidate.model), VOCABULARY, *code):
+            shutil.copy(file, classifier)
+        settings = {"max_tokens": candidate.params["max_tokens"], "threshold": THRESHOLD}
+        write_json(classifier / "settings.json", settings)
+        return Model.log(
+            artifact_path=None,
+            name=_ARTIFACT,
+            flavor=SimpleNamespace(save_model=_save_model, __name__=mlflow.pyfunc.__name__),
+            validate_serving_input=False,
+            run_id=candidate.run_id,
+            tags=candidate.identity(),
+            python_model=str(_SERVED_MODEL / "pyfunc_model.py"),
+            artifacts={"classifier": str(classifier)},
+            signature=signature,
+            input_example=pd.DataFrame({"text": _EXAMPLE}),
+            pip_requirements=[f"{library}=={metadata.version(library)}" for library in _REQUIREMENTS],
+        )
+
+
+def _save_model(*, validate_serving_input: bool, **arguments: Any) -> None:
+    # MLflow would try the example in this process, which then keeps the GPU: `evidence.trial` has one of its own.
+    import mlflow
+
+    mlflow.pyfunc.save_model(**arguments)
+
+
+@contextmanager
+def downloaded(model_uri: str) -> Iterator[Path]:
+    """Yields a folder with the files of a logged or registered model, for the time of the block; raises PipelineError
+    if they are missing."""
+    import mlflow
+    from mlflow.exceptions import MlflowException
+
+    with tempfile.TemporaryDirectory() as temporary:
+        try:
+            folder = Path(mlflow.artifacts.download_artifacts(model_uri, dst_path=temporary))
+        except (MlflowException, OSError) as error:
+            reason = " ".join(str(error).split())[:200]
+            raise PipelineError(f"the files of {model_uri} are missing ({reason})") from None
+        yield folder
+
+
+def files_digest(model_uri: str) -> str:
+    """Returns the SHA-256 over names and contents of a logged model's files; raises PipelineError if they are
+    missing."""
+    digest = hashlib.sha256()
+    with downloaded(model_uri) as folder:
+        files = [file for file in sorted(folder.rglob("*")) if file.is_file()]
+        for file in files:
+            name = file.relative_to(folder)
+            if not set(name.parts) & set(_LEFT_BY_LOADING):
+                digest.update(f"{name.as_posix()}\t{hashlib.sha256(file.read_bytes()).hexdigest()}\n".encode())
+        if not (folder / "MLmodel").exists():
+            raise PipelineError(f"the files of {model_uri} are missing (there is no MLmodel)")
+    return digest.hexdigest()
+
+
+def require_servable(version: "ModelVersion") -> None:
+    """Raises PipelineError if files of the version are missing or are not those that were registered."""
+    found = files_digest(str(version.source))
+    if version.tags.get(FILES, found) != found:
+        raise PipelineError(f"the files of version {version.version} ({version.source}) are not those registered")

@@ -1,0 +1,1 @@
+"""What people read: the page, model cards, tables and pictures, all made from the reports."""

@@ -1,0 +1,1 @@
+"""The scheduled job: take in, decide, train, record, tidy up."""

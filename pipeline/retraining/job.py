@@ -1,0 +1,391 @@
+"""The scheduled job: take in new labelled reviews, decide whether to train, train, and let the gate decide the rest.
+
+One run at a time, under a lock that all its processes hold. What it does is done by parts that are harmless to do
+again: a run that was killed is completed by the next one. Its record says what was decided and why.
+"""
+
+import os
+import shutil
+import signal
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pipeline.data import intake
+from pipeline.project import provenance
+from pipeline.project.atomic import read_json
+from pipeline.project.errors import DataError, PipelineError, UsageError
+from pipeline.project.locks import JOB_LOCK, exclusive
+from pipeline.project.params import Params, load_params
+from pipeline.project.paths import REGISTRY_REPORT, REPORTS, RETRAIN_RECORDS, run_file
+from pipeline.registry import versions
+from pipeline.registry.ledger import Ledger, Line
+from pipeline.retraining import notifications, pipeline_state, records, retention, triggers
+from pipeline.retraining.records import FAILED, PROMOTED, REJECTED, RUNNING, SKIPPED, Record
+from pipeline.tracking import runs
+
+LOCK = Path(".dvc/tmp/retrain.lock")
+_DECIDED = {"first": PROMOTED, "promoted": PROMOTED, "kept": REJECTED}
+_TOLD = (PROMOTED, REJECTED, FAILED)
+_CATCH_UP = 20
+"""Records of earlier runs that are brought into an MLflow store that was away, at most."""
+
+
+@dataclass(frozen=True)
+class Options:
+    """What the caller wants: see `sentiment retrain --help`. `max_minutes` None means that of params.yaml."""
+
+    force: bool = False
+    dry_run: bool = False
+    commit: bool = False
+    max_minutes: float | None = None
+
+
+def retrain(options: Options) -> str:
+    """Runs the job; returns how it ended: SKIPPED, PROMOTED or REJECTED.
+
+    Raises:
+        BusyError: another retraining is under way.
+        UsageError: an option, params.yaml or the checkout's state does not allow it.
+        DataError: data was rejected.
+        PipelineError: it failed; the record says so too, and somebody was told.
+    """
+    with _failure_told(options):
+        _require_checkout(options)
+        params = load_params()
+    with exclusive(LOCK, "a retraining"):
+        if options.dry_run:
+            _explain(params, options)
+            return SKIPPED
+        os.environ[JOB_LOCK] = str(LOCK.resolve())  # whatever this process starts ends with it
+        return _run(params, options)
+
+
+@contextmanager
+def _failure_told(options: Options) -> Iterator[None]:
+    """Tells somebody where the run fails before it has a record."""
+    try:
+        yield
+    except PipelineError as error:
+        if not options.dry_run:
+            for failure in notifications.tell(FAILED, f"retraining failed: {error}"):
+                print(f"warning: {failure}", flush=True)
+        raise
+
+
+def _require_checkout(options: Options) -> None:
+    if experiment := os.environ.get("DVC_EXP_NAME"):
+        raise UsageError(f"{experiment} is a DVC experiment; retraining works on the checkout itself")
+    if not Path("dvc.yaml").exists():
+        raise UsageError(f"dvc.yaml is not in {Path.cwd()}; run the command from the project's root")
+    if provenance.git_commit() is None:
+        if options.commit:
+            raise UsageError("--commit needs a git checkout, with a commit")
+        return
+    if unmerged := provenance.git("ls-files", "--unmerged").split("\n")[:-1]:
+        names = sorted({line.partition("\t")[2] for line in unmerged})
+        raise PipelineError(f"git has conflicts in {', '.join(names)}; resolve them first, nothing was done")
+    if options.commit and (changes := provenance.changes()):
+        raise UsageError(
+            f"--commit needs a clean tree, but there are changes ({'; '.join(changes[:3])}); commit or undo them"
+        )
+
+
+def _run(params: Params, options: Options) -> str:
+    began = time.monotonic()
+    with _failure_told(options):
+        known = _close_dead(records.read_all())
+        record = records.begin(records.next_number(known), params.dataset)
+        records.write(record)
+    error: BaseException | None = None
+    try:
+        with _interruptible():
+            _work(record, params, options, records.unfinished(known), began)
+            _retain(params, known, record)
+    except PipelineError as raised:
+        error, reason = raised, str(raised)
+    except KeyboardInterrupt:
+        error = PipelineError("retraining was interrupted; the next run goes on from the last finished epoch")
+        reason = str(error)
+    except Exception as raised:  # ours or a library's mistake: recorded and told, then shown in full
+        error, reason = raised, f"{type(raised).__name__}: {_one_line(raised)}"
+    if error:
+        record |= {"outcome": FAILED, "reason": reason}
+    record["ended"] = records.now()
+    record.setdefault("seconds", {})["all"] = round(time.monotonic() - began, 2)
+    _conclude(record, known, options)
+    if error:
+        raise error
+    return str(record["outcome"])
+
+
+def _close_dead(known: list[Record]) -> list[Record]:
+    """Ends the records of runs that were killed: this process holds the lock, so none of them runs."""
+    for record in known:
+        if record["outcome"] == RUNNING:
+            record |= {"outcome": FAILED, "reason": "it was killed", "ended": records.now()}
+            records.write(record)
+    return known
+
+
+@contextmanager
+def _interruptible() -> Iterator[None]:
+    """Lets SIGTERM and SIGINT arrive as KeyboardInterrupt, also where the caller ignored the latter."""
+
+    def interrupt(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    previous = {number: signal.signal(number, interrupt) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        yield
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
+
+
+def _work(record: Record, params: Params, options: Options, unfinished: Record | None, began: float) -> None:
+    _require_disk(params.retrain.min_free_gb)
+    with _timed(record, "intake"):
+        _take_in(record, params)
+    with _timed(record, "decision"):
+        _forget_another_store(params.dataset)
+        look = _look(params, intake.Known(), options, unfinished, scores=True)
+        record["champion_before"] = record["champion_after"] = look.champion
+        record |= {"key": look.state.key, "changed_stages": list(look.state.changed)}
+        record["triggers"] = [trigger.as_dict() for trigger in look.triggers]
+        before = {
+            "champion_before": look.champion,
+            "ledger_before": len(lines := _ledger_lines(params.dataset)),
+            "ledger_begins": lines[0]["hash"] if lines else None,
+            "models_before": _model_runs(params),
+        }
+        record |= {name: (unfinished or {}).get(name, value) for name, value in before.items()}
+        trains, reason = _decide(look, bool(look.state.changed) or unfinished is not None, record["run"])
+    print(look)
+    print(f"decision: {'train' if trains else 'skip'}: {reason}", flush=True)
+    record |= {"decision": "train" if trains else "skip", "outcome": RUNNING if trains else SKIPPED, "reason": reason}
+    if not trains:
+        return
+    records.write(record)
+    with _timed(record, "repro"):
+        minutes = params.retrain.max_minutes if options.max_minutes is None else options.max_minutes
+        pipeline_state.repro(began + 60 * minutes)
+    _read_outcome(record, params, reason)
+
+
+def _forget_another_store(dataset: str) -> None:
+    """Lets `track` and `register` run again where their reports are of a store that knows nothing of the model: another
+    server, or one that was lost."""
+    if REGISTRY_REPORT.exists() and not triggers.is_registered(dataset):
+        name = versions.registered_name(dataset)
+        print(f"the MLflow store does not know {name}, of which {REGISTRY_REPORT} tells: it will be registered anew")
+        REGISTRY_REPORT.unlink()
+        for file in REPORTS.glob("tracked/*.json"):
+            file.unlink()
+
+
+def _require_disk(least_gb: float) -> None:
+    for folder in {Path.cwd(), runs.store_folder()}:
+        free = shutil.disk_usage(folder).free / 1e9
+        if free < least_gb:
+            raise PipelineError(
+                f"{free:.1f} GB are free at {folder}, retrain.min_free_gb asks for {least_gb:g}; free some, or lower it"
+            )
+
+
+def _take_in(record: Record, params: Params) -> None:
+    """Takes in what is ready in `data/incoming/`; raises DataError once all is done if a file was refused."""
+    files, left = intake.incoming(params.retrain.intake)
+    known = intake.Known()
+    findings = []
+    for file in files:
+        finding = intake.examine(file, known, params.retrain.intake)
+        if not intake.take(finding):
+            left.append(f"{file} is left for the next time: it changed while it was read")
+            continue
+        known.add(finding)
+        findings.append(finding)
+        print(finding, flush=True)
+    pipeline_state.track_labelled()
+    for sentence in left:
+        print(sentence, flush=True)
+    record |= {"taken_in": [finding.as_dict() for finding in findings], "left": left}
+    if refused := [str(finding) for finding in findings if finding.problem]:
+        raise DataError(f"{'; '.join(refused)}; it stands in {intake.QUARANTINE}, and nothing was trained")
+
+
+@dataclass(frozen=True)
+class _Look:
+    """What a decision rests on: the champion's version, the pipeline's state, and what the triggers say."""
+
+    champion: str | None
+    state: pipeline_state.State
+    triggers: list[triggers.Trigger]
+
+    def __str__(self) -> str:
+        return "\n".join([f"{'fires':12}  {'trigger':19}  figures", *map(str, self.triggers)])
+
+
+def _look(params: Params, known: intake.Known, options: Options, unfinished: Record | None, *, scores: bool) -> _Look:
+    champion = triggers.find_champion(params.dataset)
+    found = triggers.triggers(
+        params,
+        champion,
+        triggers.unseen(champion, known.kept()),
+        known.test,
+        unfinished=f"run {unfinished['run']}" if unfinished else None,
+        force=options.force,
+        scores=scores,
+    )
+    return _Look(triggers.number(champion), pipeline_state.look(), found)
+
+
+def _decide(look: _Look, changed: bool, run: int | None = None) -> tuple[bool, str]:
+    """Returns whether to train, and why; `run` is the one that asks."""
+    fired = "; ".join(f"{trigger.name}: {trigger.sentence}" for trigger in look.triggers if trigger.fired)
+    if not fired:
+        return False, "no trigger fires"
+    if changed:
+        return True, fired
+    same = [record for record in records.read_all() if record.get("key") == look.state.key and record["run"] != run]
+    by = [
+        f"those of run {record['run']}, {record['outcome']}"
+        for record in same
+        if record["outcome"] in _DECIDED.values()
+    ]
+    known = by[-1] if by else "those of the last `dvc repro`"
+    return False, f"{fired}; but data, params and code are {known}, so nothing new would come out"
+
+
+def _ledger_lines(dataset: str) -> list[Line]:
+    return Ledger(versions.ledger_file(versions.registered_name(dataset))).read().lines
+
+
+def _model_runs(params: Params) -> dict[str, str]:
+    files = {name: run_file(name) for name in params.models}
+    return {name: str(read_json(file, ["run_id"])["run_id"]) for name, file in files.items() if file.exists()}
+
+
+def _read_outcome(record: Record, params: Params, trigger: str) -> None:
+    """Notes what came of the training: what `register` decided since the run, or the one it goes on with, began."""
+    report = read_json(REGISTRY_REPORT, ("decision", "reason"))
+    champion = triggers.find_champion(params.dataset)
+    record["champion_after"] = triggers.number(champion)
+    after = _model_runs(params)
+    record["children"] = {name: run for name, run in after.items() if record["models_before"].get(name) != run}
+    record["challenger"] = report.get("challenger")
+    lines = _ledger_lines(params.dataset)
+    begun_anew = bool(lines) and lines[0]["hash"] != record["ledger_begins"]  # with a new store
+    if begun_anew or report.get("ledger", {}).get("seq", 0) > record["ledger_before"]:
+        record |= {"outcome": _DECIDED[report["decision"]], "reason": f"{report['reason']} (trained for {trigger})"}
+    else:
+        record |= {"outcome": SKIPPED, "reason": f"the same model came out as before (ran for {trigger})"}
+
+
+def _retain(params: Params, known: list[Record], record: Record) -> None:
+    """Removes what is past its time, and after a training what DVC needs no more; that it cannot is no failure."""
+    try:
+        found = retention.plan(params.retrain.retention, params.dataset, known)
+        record["retention"] = found.as_dict()
+        if found:
+            print(found, flush=True)
+            retention.apply(found, params.dataset)
+        if record["outcome"] in (PROMOTED, REJECTED):
+            record["retention"]["cached_objects"] = retention.collect_cache(params.retrain.retention)
+    except _store_errors() as error:
+        print(f"warning: not everything that is past its time could be removed: {_one_line(error)}", flush=True)
+
+
+def _conclude(record: Record, known: list[Record], options: Options) -> None:
+    """Writes the record, brings it into MLflow, tells, and commits; what an earlier run was killed before is made up
+    for. None of these hides how the run ended."""
+    failures = []
+    print(f"{record['outcome']}: {record['reason']}", flush=True)
+    try:
+        records.write(record)
+        for one in [*(old for old in known if "mlflow_run" not in old), record][-_CATCH_UP:]:
+            records.publish(one)
+    except _store_errors() as error:
+        failures.append(
+            f"the record is not all written, or not in MLflow yet; the next run does it: {_one_line(error)}"
+        )
+    for one in [*known[-1:], record]:
+        if one["outcome"] in _TOLD and not one.get("told"):
+            failures += notifications.tell(str(one["outcome"]), _message(one))
+            try:
+                records.write(one | {"told": True})
+            except PipelineError as error:
+                failures.append(f"that somebody was told is not noted, the next run tells again: {error}")
+    if options.commit:
+        try:
+            _commit(record)
+        except PipelineError as error:
+            failures.append(f"nothing was committed: {error}")
+    for failure in failures:
+        print(f"warning: {failure}", flush=True)
+
+
+def _store_errors() -> tuple[type[Exception], ...]:
+    """What a store raises that is away or refuses, and a full disk; an `except` clause is evaluated only then."""
+    from mlflow.exceptions import MlflowException
+
+    return (PipelineError, MlflowException, OSError)
+
+
+def _one_line(error: BaseException) -> str:
+    return " ".join(str(error).split())[:200]
+
+
+def _message(record: Record) -> str:
+    before, after = record.get("champion_before"), record.get("champion_after")
+    moved = f"champion: version {before or 'none'} → {after or 'none'}" if before != after else f"champion: {after}"
+    name = versions.registered_name(str(record["dataset"]))
+    return f"{name}, retraining run {record['run']}: {record['outcome']}\n{record['reason']}\n{moved}"
+
+
+def _commit(record: Record) -> None:
+    """Commits what jobs write: DVC's lock, the data set's pointer, and reports; not for records of idle runs alone."""
+    paths = [path for path in provenance.WRITTEN_BY_JOBS if Path(path).exists()]
+    changed = provenance.git("status", "--porcelain", "--untracked-files=all", "--", *paths).splitlines()
+    if record["outcome"] == SKIPPED and all(RETRAIN_RECORDS.as_posix() in line for line in changed):
+        return
+    provenance.git("add", "--", *paths)
+    subject = f"Retraining run {record['run']}: {record['outcome'].lower()}"
+    provenance.git("commit", "--quiet", "--message", f"{subject}\n\n{record['reason']}", "--", *paths)
+
+
+@contextmanager
+def _timed(record: Record, step: str) -> Iterator[None]:
+    began = time.monotonic()
+    try:
+        yield
+    finally:
+        record.setdefault("seconds", {})[step] = round(time.monotonic() - began, 2)
+
+
+def _explain(params: Params, options: Options) -> None:
+    """Prints what a run would do now, and changes nothing."""
+    files, left = intake.incoming(params.retrain.intake)
+    known = intake.Known()
+    refused = []
+    for file in files:
+        finding = intake.examine(file, known, params.retrain.intake)
+        known.add(finding)
+        refused += [str(finding)] if finding.problem else []
+        print(f"would {'refuse' if finding.problem else 'take in'} {finding}")
+    for sentence in left:
+        print(sentence)
+    past = records.read_all()
+    unfinished = records.unfinished(past)
+    look = _look(params, known, options, unfinished, scores=False)
+    more = len(known.labelled) > len(intake.Known().labelled)
+    trains, reason = _decide(look, bool(look.state.changed or unfinished or more))
+    print(f"{look}\nchanged stages: {', '.join(look.state.changed) or 'none'}; key {look.state.key[:12]}")
+    decision = f"fail: {'; '.join(refused)}" if refused else f"{'train' if trains else 'skip'}: {reason}"
+    print(f"decision: {decision}")
+    print(f"afterwards: {retention.plan(params.retrain.retention, params.dataset, past)}")
+    objects = retention.collect_cache(params.retrain.retention, dry=True)
+    print(f"after a training, {objects} objects of DVC's cache too")

@@ -1,0 +1,215 @@
+"""DVC as the retraining job uses it: what the pipeline's inputs are, whether they changed, and running it."""
+
+import ctypes
+import hashlib
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
+
+from pipeline.data.labelled import batches, stated_files
+from pipeline.project.errors import DataError, PipelineError
+from pipeline.project.paths import LABELLED_POINTER, LABELLED_REVIEWS
+
+if TYPE_CHECKING:
+    from dvc.repo import Repo
+
+T = TypeVar("T")
+GRACE_S = 60
+"""How long a stage that is asked to end may take to write its state before it is killed."""
+BUSY_WAIT_S = 60
+"""How long another DVC in this checkout is waited for, such as that of a job that was just killed."""
+_PR_SET_PDEATHSIG = 1  # linux/prctl.h
+_VALIDATION_FAILED = "failed to reproduce 'validate'"
+
+
+@dataclass(frozen=True)
+class State:
+    """The pipeline as DVC sees it.
+
+    Attributes:
+        key: SHA-256 over commands, params, and the md5 of what the stages read and no stage writes: code and data.
+        changed: the stages whose inputs or outputs are not those that `dvc.lock` records.
+    """
+
+    key: str
+    changed: tuple[str, ...]
+
+
+def look() -> State:
+    """Returns the pipeline's state.
+
+    Raises:
+        PipelineError: DVC cannot read dvc.yaml, dvc.lock or a pointer.
+    """
+    return _in_repo(_state, "DVC cannot read the pipeline")
+
+
+def _in_repo(do: "Callable[[Repo], T]", failure: str) -> "T":
+    """Returns what `do` returns of DVC's repository; waits for another DVC that is at work in it.
+
+    Raises:
+        PipelineError: DVC failed; the message begins with `failure`.
+    """
+    from dvc.exceptions import DvcException
+    from dvc.lock import LockError
+    from dvc.repo import Repo
+
+    deadline = time.monotonic() + BUSY_WAIT_S
+    while True:
+        try:
+            with Repo() as repo:
+                return do(repo)
+        except LockError as error:
+            if time.monotonic() > deadline:
+                raise PipelineError(f"another DVC is at work here: {_one_line(error)}") from error
+            if not _forget_the_dead(error):
+                time.sleep(0.2)
+        except (DvcException, OSError) as error:
+            raise PipelineError(f"{failure}: {_one_line(error)}") from error
+
+
+def _forget_the_dead(busy: Exception) -> bool:
+    """Removes DVC's file of claims where those that `busy` names are of no DVC that runs, as its message advises, and
+    returns whether it did. DVC itself asks only whether a process of that number is there: one that was killed and not
+    yet waited for, or after a reboot any other, would keep every night from running."""
+    claimed = [int(number) for number in re.findall(r"\(PID (\d+)\)", str(busy))]
+    if not claimed or any(map(_is_dvc, claimed)):
+        return False
+    Path(".dvc/tmp/rwlock").unlink(missing_ok=True)
+    return True
+
+
+def _is_dvc(process: int) -> bool:
+    import psutil
+
+    try:
+        return "dvc" in " ".join(psutil.Process(process).cmdline())  # of a zombie it is empty
+    except psutil.Error:
+        return False
+
+
+def _state(repo: "Repo") -> State:
+    stages = [stage for stage in repo.index.stages if stage.cmd]
+    written = {Path(out.fs_path) for stage in stages for out in stage.outs}
+    inputs: dict[str, object] = {}
+    for stage in stages:
+        inputs[stage.addressing] = stage.cmd
+        for dep in stage.deps:
+            path = Path(dep.fs_path)
+            if hasattr(dep, "read_params"):
+                inputs[f"{stage.addressing} params"] = dep.read_params()
+            elif not any(path in (out, *out.parents) or out in path.parents for out in written):
+                inputs[dep.def_path] = dep.get_hash().value
+    text = json.dumps(inputs, sort_keys=True, default=str)
+    return State(hashlib.sha256(text.encode()).hexdigest(), tuple(sorted(repo.status())))
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())[:300]
+
+
+def cache_folder() -> Path:
+    """Returns where DVC keeps outputs, absolute; raises PipelineError if DVC cannot tell."""
+    return _in_repo(lambda repo: Path(repo.cache.local.path).resolve(), "DVC cannot tell where its cache is")
+
+
+def track_labelled() -> None:
+    """Lets DVC's pointer speak of all batches of new labelled reviews; raises PipelineError if it cannot be written."""
+    if len(batches()) != stated_files():
+        _in_repo(lambda repo: repo.add(str(LABELLED_REVIEWS)), f"{LABELLED_POINTER} could not be written")
+
+
+def repro(deadline: float) -> None:
+    """Runs `dvc repro`, its output going to ours.
+
+    Whatever ends this process ends DVC and the stages: DVC by the kernel, the stages through the job's lock, which
+    JOB_LOCK names in this process's environment.
+
+    Args:
+        deadline: by `time.monotonic`; what still runs then is asked to end, as it is on KeyboardInterrupt.
+
+    Raises:
+        PipelineError: a stage failed, with the sentence that it ended with, or the time was over.
+        DataError: the failed stage was `validate`.
+    """
+    binaries = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"
+    process = subprocess.Popen(
+        [sys.executable, "-m", "dvc", "repro"],
+        env={**os.environ, "PATH": binaries},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        errors="replace",
+        start_new_session=True,
+        preexec_fn=die_with_parent(),
+    )
+    told: list[str] = []
+    echo = threading.Thread(target=_echo, args=(process, told), daemon=True)
+    echo.start()
+    try:
+        code = process.wait(timeout=max(deadline - time.monotonic(), 0))
+    except subprocess.TimeoutExpired:
+        _end(process)
+        raise PipelineError("the time was over; the next run goes on from the last finished epoch") from None
+    except BaseException:
+        _end(process)
+        raise
+    echo.join()
+    if code:
+        raise _failure(told, code)
+
+
+def _failure(told: list[str], code: int) -> PipelineError:
+    """Returns which stage failed, with the sentence that it ended with, from the errors that stages and DVC printed."""
+    sentences = [line.removeprefix("error: ") for line in told if line.startswith("error: ")]
+    failed = next((line for line in reversed(told) if "failed to reproduce" in line), f"dvc repro ended with {code}")
+    stage, last = failed.removeprefix("ERROR: ").partition(":")[0], sentences[-1] if sentences else "see its output"
+    return (DataError if _VALIDATION_FAILED in failed else PipelineError)(f"{stage}: {last}")
+
+
+def die_with_parent() -> Callable[[], None] | None:
+    """Returns what a process that is started runs first, so that the kernel kills it when this one ends; on Linux."""
+    if sys.platform != "linux":
+        return None
+    prctl = ctypes.CDLL(None).prctl
+    return lambda: prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+def _echo(process: "subprocess.Popen[str]", told: list[str]) -> None:
+    assert process.stdout
+    for line in process.stdout:
+        print(line, end="", flush=True)
+        if line.startswith(("error: ", "ERROR: ")):
+            told.append(line.rstrip())
+
+
+def _end(process: "subprocess.Popen[str]") -> None:
+    """Asks DVC and its stages to end, and kills what does not."""
+    for number in (signal.SIGTERM, signal.SIGKILL):
+        try:
+            os.killpg(process.pid, number)
+        except ProcessLookupError:
+            break
+        for _ in range(GRACE_S * 10):
+            if not _is_there(process):
+                break
+            time.sleep(0.1)
+    process.wait()
+
+
+def _is_there(process: "subprocess.Popen[str]") -> bool:
+    process.poll()  # a child that has ended is there until it is waited for
+    try:
+        os.killpg(process.pid, 0)
+    except ProcessLookupError:
+        return False
+    return True

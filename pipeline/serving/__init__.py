@@ -1,0 +1,1 @@
+"""Scoring files and serving a model over HTTP."""

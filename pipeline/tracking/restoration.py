@@ -1,0 +1,74 @@
+"""From a training's outputs back to its MLflow run; where the store has none, the run is made anew from them."""
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+from pipeline.project import provenance
+from pipeline.project.errors import DataError
+from pipeline.project.paths import metrics_file, train_reports
+from pipeline.project.training_record import read_record
+from pipeline.tracking import runs
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+_METRICS = ["epoch", "accuracy", "loss", "val_accuracy", "val_loss"]
+
+
+def recorded_run(model: str) -> tuple[str, dict[str, Any]]:
+    """Finds the run that the outputs of the training of `model` belong to.
+
+    Where the store has no such run, as after a fresh clone with pulled outputs, it is made anew from the outputs and
+    tagged `restored_from`.
+
+    Returns:
+        The run's id in this store, and the training's record; see `training_record.read_record`.
+
+    Raises:
+        DataError: one of the training's files is missing or something else.
+    """
+    record = read_record(model)
+    history = _history(model)
+    run = runs.find_run(runs.connect(), record["run_id"])
+    return (run.info.run_id if run else _restore_run(record, history)), record
+
+
+def _history(model: str) -> "pd.DataFrame":
+    import pandas as pd
+
+    file = train_reports(model) / "history.csv"
+    try:
+        return pd.read_csv(file)[_METRICS]
+    except (OSError, ValueError, KeyError) as error:
+        raise DataError(f"{file} is no history ({error}); run `dvc repro`") from None
+
+
+def _restore_run(record: Mapping[str, Any], history: "pd.DataFrame") -> str:
+    client = runs.connect()
+    model, tags = record["model"], record["tags"]
+    begun = datetime.fromisoformat(record["begun"])
+    started = int(begun.timestamp() * 1000)
+    run = client.create_run(
+        runs.experiment_id(client),
+        start_time=started,
+        run_name=f"{runs.run_name(model, tags, begun.astimezone())} (restored)",
+        tags={runs.KIND: runs.TRAINING, **tags, **provenance.process_tags()},
+    )
+    run_id = run.info.run_id
+    runs.log_params(run_id, record["params"])
+    digests = {str(path): tags.get(provenance.md5_tag(path), "untracked") for path in runs.INPUTS.values()}
+    runs.log_inputs(run_id, tags["dataset"], runs.INPUTS, digests)
+    for epoch, seconds in zip(history.to_dict("records"), record["epoch_seconds"], strict=True):
+        runs.log_epoch(run_id, {str(name): float(value) for name, value in epoch.items()} | {"seconds": seconds})
+    runs.log_metrics(run_id, record["metrics"])
+    runs.log_artifacts(run_id, train_reports(model), "train")
+    runs.log_weights(run_id, record["weights_sha256"])
+    if metrics_file(model).exists():
+        runs.log_evaluation(run_id, model)
+    else:
+        runs.describe(client, run_id)
+    client.set_tag(run_id, "restored_from", record["run_id"])  # last: a run that is restored in part is none
+    ended = started + int(1000 * record["metrics"]["training_seconds"])
+    client.set_terminated(run_id, "FINISHED", end_time=ended)
+    return run_id

@@ -1,0 +1,316 @@
+"""MLflow runs: where they are stored, how one begins, is resumed, ends and is found again, and what it tells."""
+
+import json
+import os
+import signal
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pipeline.project import provenance
+from pipeline.project.atomic import read_json
+from pipeline.project.errors import PipelineError
+from pipeline.project.params import PARAMS_FILE
+from pipeline.project.paths import BATCHES, LABELLED_POINTER, evaluation_reports, metrics_file
+from pipeline.tracking import run_description
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+    from mlflow.entities import Run
+
+EXPERIMENT = "imdb-sentiment"
+KIND = "kind"
+"""The tag that says what a run is, so that a table of runs can be one of trainings alone."""
+TRAINING = "training"
+WEIGHTS = "weights_sha256"
+"""The tag of a training with the hash of its weights."""
+NOTE = "mlflow.note.content"
+"""MLflow's tag for a description, of a run or an experiment."""
+INPUTS = {context: BATCHES / split for context, split in (("training", "train"), ("validation", "validation"))}
+"""The data sets of a training, by MLflow's name of what they are for."""
+SYSTEM_METRICS_INTERVAL_S = 2
+"""Also a run of half a minute gets a curve."""
+_SQLITE = "sqlite:///"
+_DIGEST_LENGTH = 36  # MLflow's limit
+
+
+def store_root() -> Path:
+    """Returns the folder of the default store: that of the main checkout, also inside `dvc exp run --temp`."""
+    return Path(os.environ.get("DVC_ROOT", ".")).resolve()
+
+
+def tracking_uri() -> str:
+    """Returns `MLFLOW_TRACKING_URI`, else the SQLite file of the main checkout; a relative SQLite path is its too."""
+    uri = os.environ.get("MLFLOW_TRACKING_URI") or f"{_SQLITE}mlflow.db"
+    return f"{_SQLITE}{store_root() / uri.removeprefix(_SQLITE)}" if uri.startswith(_SQLITE) else uri
+
+
+def store_folder() -> Path:
+    """Returns the folder for what belongs beside the store: that of a SQLite store, else of the main checkout."""
+    uri = tracking_uri()
+    return Path(uri.removeprefix(_SQLITE)).parent.resolve() if uri.startswith(_SQLITE) else store_root()
+
+
+def store_exists() -> bool:
+    """Whether there is a store to connect to: `connect` makes a SQLite file that is not there."""
+    uri = tracking_uri()
+    return not uri.startswith(_SQLITE) or Path(uri.removeprefix(_SQLITE)).exists()
+
+
+@cache
+def connect() -> "MlflowClient":
+    """Returns a client of the tracking store, with the experiment in place and the runs of dead processes closed.
+
+    Raises:
+        PipelineError: the store does not answer or cannot be opened, or the experiment was deleted.
+    """
+    # A server that is not there is told at once, not after minutes of retries.
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "20")
+    import mlflow
+    from mlflow.exceptions import MlflowException
+
+    uri = tracking_uri()
+    mlflow.set_tracking_uri(uri)
+    client = mlflow.MlflowClient()
+    try:
+        _ensure_experiment(client, uri)
+        _close_dead_runs(client)
+    except (MlflowException, OSError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise PipelineError(
+            f"the MLflow tracking store {uri} cannot be used ({reason}); start it, or unset MLFLOW_TRACKING_URI "
+            "to track in mlflow.db"
+        ) from error
+    return client
+
+
+def _ensure_experiment(client: "MlflowClient", uri: str) -> None:
+    from mlflow.exceptions import MlflowException
+
+    if client.get_experiment_by_name(EXPERIMENT) is None:
+        # A server decides itself where artifacts go; a database is told, or they would go to ./mlruns.
+        location = None if uri.startswith("http") else (store_folder() / "mlartifacts").as_uri()
+        kind = {"mlflow.experimentKind": "custom_model_development"}  # the UI opens on training runs, not on traces
+        try:
+            client.create_experiment(EXPERIMENT, artifact_location=location, tags=kind)
+        except MlflowException as error:
+            if error.error_code != "RESOURCE_ALREADY_EXISTS":  # else another process was quicker
+                raise
+    if client.get_experiment(experiment_id(client)).lifecycle_stage == "deleted":
+        raise PipelineError(f"the experiment {EXPERIMENT} was deleted; restore it with `mlflow experiments restore`")
+
+
+def experiment_id(client: "MlflowClient") -> str:
+    """Returns the id of the project's experiment."""
+    experiment = client.get_experiment_by_name(EXPERIMENT)
+    assert experiment is not None  # `connect` made it
+    return experiment.experiment_id
+
+
+@contextmanager
+def training_run(model: str, resume: str | None, tags: Mapping[str, str], params: Mapping[str, Any]) -> Iterator[str]:
+    """Begins the run of a training of `model`, or takes up again the run `resume`, and yields its id.
+
+    Its description tells how far it has come. See `tracked_run` for how it ends.
+    """
+    client = connect()
+    resumed = find_run(client, resume) if resume else None
+    run_id = None
+    try:
+        with tracked_run(TRAINING, run_name(model, tags, datetime.now()), tags, resumed, system_metrics=True) as run_id:
+            log_params(run_id, params)
+            describe(client, run_id)
+            yield run_id
+    except KeyboardInterrupt:
+        raise PipelineError("training was interrupted; the next `dvc repro` goes on from its last epoch") from None
+    finally:
+        if run_id:
+            describe(client, run_id)
+
+
+def run_name(model: str, tags: Mapping[str, str], begun: datetime) -> str:
+    """Returns what tells a training's run apart: its model and its DVC experiment, or when it began (local time)."""
+    return f"{model} {tags.get(provenance.EXPERIMENT) or begun.strftime('%m-%d %H:%M')}"
+
+
+@contextmanager
+def tracked_run(
+    kind: str, name: str, tags: Mapping[str, str], resumed: "Run | None" = None, *, system_metrics: bool = False
+) -> Iterator[str]:
+    """Begins a run of the experiment, or takes up `resumed` again, and yields its id.
+
+    The run ends FINISHED, as FAILED after an exception, or as KILLED after SIGTERM or SIGINT, which arrive as
+    KeyboardInterrupt; one that is left RUNNING by kill -9 is closed by the next command that connects.
+
+    Args:
+        kind: value of the tag `kind`: TRAINING, or another word for what is no training.
+        name: the run's name, which a resumed one has already.
+        tags: what else identifies it.
+        resumed: the run to take up again.
+        system_metrics: whether CPU, memory, disk, network and GPU are logged as well.
+    """
+    connect()
+    import mlflow
+
+    mlflow.set_experiment(EXPERIMENT)
+    mlflow.set_system_metrics_sampling_interval(SYSTEM_METRICS_INTERVAL_S)
+    mlflow.set_system_metrics_samples_before_logging(1)
+    previous = signal.signal(signal.SIGTERM, _raise_interrupt)
+    status = "FAILED"
+    try:
+        run = mlflow.start_run(
+            run_id=resumed.info.run_id if resumed else None,
+            run_name=None if resumed else name,
+            tags={KIND: kind, **tags, **provenance.process_tags(), **({"resumed": "true"} if resumed else {})},
+            log_system_metrics=system_metrics,
+        )
+        yield run.info.run_id
+        status = "FINISHED"
+    except KeyboardInterrupt:
+        status = "KILLED"
+        raise
+    finally:
+        mlflow.end_run(status)
+        signal.signal(signal.SIGTERM, previous)
+
+
+def _raise_interrupt(*_: Any) -> None:
+    raise KeyboardInterrupt
+
+
+def find_run(client: "MlflowClient", run_id: str) -> "Run | None":
+    """Returns the run `run_id`, or the one that was restored from its outputs; None if neither is there any more."""
+    from mlflow.exceptions import MlflowException
+
+    try:
+        run = client.get_run(run_id)
+        if run.info.lifecycle_stage == "active":
+            return run
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+            raise
+    restored = client.search_runs([experiment_id(client)], f"tags.restored_from = '{run_id}'", max_results=1)
+    return restored[0] if restored else None
+
+
+def first_trained(client: "MlflowClient", weights_sha256: str) -> str | None:
+    """Returns the first finished and measured training that ended in these weights, None where there is none."""
+    ended = f"attributes.status = 'FINISHED' and tags.{WEIGHTS} = '{weights_sha256}' and metrics.`test/accuracy` >= 0"
+    oldest = ["attributes.start_time ASC"]
+    found = client.search_runs([experiment_id(client)], ended, max_results=1, order_by=oldest)
+    return found[0].info.run_id if found else None
+
+
+def run_record(run_id: str) -> dict[str, str]:
+    """Returns what a training's outputs keep of their run, to find it or make it anew: id, begin (UTC, ISO 8601)."""
+    started = connect().get_run(run_id).info.start_time
+    return {"run_id": run_id, "begun": datetime.fromtimestamp(started / 1000, UTC).isoformat(timespec="seconds")}
+
+
+def log_weights(run_id: str, sha256: str) -> None:
+    """Tags a training with the hash of the weights that it ended in, so that the first one of them is found."""
+    connect().set_tag(run_id, WEIGHTS, sha256)
+
+
+def log_evaluation(run_id: str, model: str) -> None:
+    """Logs the metrics and studies that `evaluate` found of `model`, its slices as a table that the UI compares
+    between runs, and completes the run's description."""
+    report = read_json(metrics_file(model), ("intervals", "slices"))
+    metrics = {f"test/{name}": value for name, value in report.items() if type(value) is float}
+    log_metrics(run_id, metrics)
+    log_artifacts(run_id, evaluation_reports(model), "evaluate")
+    connect().log_dict(run_id, report, "evaluate/metrics.json")
+    _log_table(run_id, "tables/slices.json", report["slices"])
+    describe(connect(), run_id, report["intervals"]["accuracy"])
+
+
+def _log_table(run_id: str, name: str, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Logs rows as MLflow's `log_table` does, which however appends to a table that stands there already."""
+    client = connect()
+    columns = list(rows[0])
+    client.log_dict(run_id, {"columns": columns, "data": [[row[column] for column in columns] for row in rows]}, name)
+    client.set_tag(run_id, "mlflow.loggedArtifacts", json.dumps([{"path": name, "type": "table"}]))
+
+
+def describe(client: "MlflowClient", run_id: str, accuracy_interval: Sequence[float] | None = None) -> None:
+    """Writes the story of a training, as far as it has come, into its run's description."""
+    run = client.get_run(run_id)
+    told = run_description.tell(run.info.status, run.data.tags, run.data.params, run.data.metrics, accuracy_interval)
+    client.set_tag(run_id, NOTE, told)
+
+
+def log_epoch(run_id: str, epoch: Mapping[str, float]) -> None:
+    """Logs one finished epoch, once, under the names that all models share; step = epoch."""
+    step = int(epoch["epoch"])
+    if any(metric.step == step for metric in connect().get_metric_history(run_id, "val/loss")):
+        return
+    names = {"loss": "train/loss", "accuracy": "train/accuracy", "val_loss": "val/loss", "val_accuracy": "val/accuracy"}
+    log_metrics(run_id, {names[key]: epoch[key] for key in names} | {"epoch_seconds": epoch["seconds"]}, step=step)
+
+
+def log_params(run_id: str, params: Mapping[str, Any]) -> None:
+    """Logs params in a run, without reopening it."""
+    import mlflow
+
+    connect()
+    mlflow.log_params(dict(params), run_id=run_id)
+
+
+def log_metrics(run_id: str, metrics: Mapping[str, float], *, step: int = 0) -> None:
+    """Logs metrics in a run, without reopening it: points of curves at `step`, or, at 0, figures of the whole run,
+    which the UI draws as bars side by side."""
+    import mlflow
+
+    connect()
+    mlflow.log_metrics(dict(metrics), step=step, run_id=run_id)
+
+
+def log_artifacts(run_id: str, folder: Path, name: str) -> None:
+    """Logs the files of `folder` under `name` in the run, and what DVC ran from, without reopening it."""
+    client = connect()
+    client.log_artifacts(run_id, str(folder), name)
+    for file in (provenance.LOCK_FILE, PARAMS_FILE, LABELLED_POINTER):
+        if file.exists():
+            client.log_artifact(run_id, str(file), "dvc")
+
+
+def log_inputs(run_id: str, dataset: str, inputs: Mapping[str, Path], digests: Mapping[str, str] | None = None) -> None:
+    """Links the data sets of a run.
+
+    Args:
+        run_id: the run.
+        dataset: its name.
+        inputs: what DVC tracks, by context: training, validation or test.
+        digests: their md5 by path; without it those of `dvc.lock`.
+    """
+    from mlflow.entities import Dataset, DatasetInput, InputTag
+
+    client = connect()
+    linked = client.get_run(run_id).inputs
+    known = {(item.tags[0].value, item.dataset.digest) for item in linked.dataset_inputs} if linked else set()
+    digests = provenance.lock_digests() if digests is None else digests
+    named = {context: digests.get(str(path), "untracked")[:_DIGEST_LENGTH] for context, path in inputs.items()}
+    client.log_inputs(
+        run_id,
+        datasets=[
+            DatasetInput(
+                Dataset(f"{dataset}-{context}", digest, "dvc", f"dvc:{inputs[context]}"),
+                [InputTag("mlflow.data.context", context)],
+            )
+            for context, digest in named.items()
+            if (context, digest) not in known
+        ],
+    )
+
+
+def _close_dead_runs(client: "MlflowClient") -> None:
+    """Marks as KILLED the runs that are RUNNING though the process that held them is gone (kill -9, a crash)."""
+    for run in client.search_runs([experiment_id(client)], "attributes.status = 'RUNNING'"):
+        if provenance.is_gone(run.data.tags):
+            client.set_terminated(run.info.run_id, "KILLED")
+            if run.data.tags.get(KIND) == TRAINING:
+                describe(client, run.info.run_id)

@@ -1,0 +1,1 @@
+"""Recurrent networks, and how they are fitted."""

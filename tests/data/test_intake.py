@@ -1,0 +1,233 @@
+"""What is in a file of new labelled reviews is taken in once, or kept with the reason why it was not."""
+
+import errno
+import fcntl
+import json
+import os
+import re
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pipeline.data.intake import Finding, Known, _label, examine, incoming, take
+from pipeline.data.labelled import read_labelled
+from pipeline.project.atomic import write_table
+from pipeline.project.params import IntakeParams, load_params
+from pipeline.project.paths import ACCEPTED, INCOMING, QUARANTINE, RAW
+
+
+@pytest.fixture
+def params(project: Path) -> IntakeParams:
+    return load_params().retrain.intake
+
+
+@pytest.fixture
+def raw(project: Path, reviews: pd.DataFrame) -> pd.DataFrame:
+    """The raw tables, of a part of the sample; returns real reviews that are not among them."""
+    write_table(RAW / "train.parquet", reviews.iloc[:1000])
+    write_table(RAW / "test.parquet", reviews.iloc[3300:])
+    INCOMING.mkdir(parents=True)
+    return reviews.iloc[1000:1200].reset_index(drop=True)[["text", "label"]]
+
+
+def drop(name: str, table: pd.DataFrame | str | bytes) -> Path:
+    """Puts a file into data/incoming/ as a user would."""
+    file = INCOMING / name
+    if isinstance(table, pd.DataFrame):
+        write = {".csv": table.to_csv, ".parquet": table.to_parquet}.get(file.suffix)
+        if write:
+            write(file, index=False)
+        else:
+            table.to_json(file, orient="records", lines=True)
+    else:
+        file.write_bytes(table.encode() if isinstance(table, str) else table)
+    os.utime(file, (0, 0))
+    return file
+
+
+def take_in(file: Path, params: IntakeParams) -> Finding:
+    finding = examine(file, Known(), params)
+    assert take(finding)
+    return finding
+
+
+def quarantined(suffix: str) -> list[dict[str, Any]]:
+    (file,) = QUARANTINE.glob(f"*{suffix}")
+    return [json.loads(line) for line in file.read_text().splitlines()]
+
+
+@pytest.mark.parametrize("name", ["new.csv", "new.jsonl", "new.parquet"])
+def test_a_file_of_each_kind_becomes_a_batch_and_moves(raw: pd.DataFrame, params: IntakeParams, name: str) -> None:
+    file = drop(name, raw.assign(id=range(200), timestamp="2026-11-01T10:00:00Z"))
+    finding = take_in(file, params)
+    assert (len(finding.good), finding.new, finding.unusable, finding.problem) == (200, 200, (), None)
+    labelled = read_labelled()
+    assert labelled["text"].tolist() == raw["text"].tolist() and labelled["label"].tolist() == raw["label"].tolist()
+    assert labelled["id"].is_unique and labelled["id"].str.startswith("labelled/").all()
+    assert not file.exists() and [kept.name for kept in ACCEPTED.iterdir()] == [f"{finding.key}-{name}"]
+
+
+def test_rows_that_cannot_be_used_are_kept_with_file_row_and_reason(raw: pd.DataFrame, params: IntakeParams) -> None:
+    good, other = json.dumps(raw["text"][0]), json.dumps(raw["text"][1])
+    rows = [
+        f'{{"text": {good}, "label": "Positive"}}',
+        '{"text": "   ", "label": 1}',
+        '{"label": 1}',
+        '{"text": 7, "label": 1}',
+        f'{{"text": {other}, "label": 2}}',
+        f'{{"text": {other}, "label": true}}',
+        f'{{"text": {other}}}',
+        '{"text": "a\\u0000b", "label": 0}',
+        '{"text": "\\ud800", "label": 0}',
+        "not json",
+        f'{{"text": {other}, "label": 1, "timestamp": "yesterday"}}',
+    ]
+    finding = take_in(drop("mixed.jsonl", "\n".join(rows) + "\n"), params)
+    assert finding.good["label"].tolist() == [1]
+    lines = quarantined(".rows.jsonl")
+    assert [line["row"] for line in lines] == list(range(1, 11))
+    assert {line["file"] for line in lines} == {"mixed.jsonl"}
+    reasons = ["blank", "missing", "not a string", "label", "label", "label", "NUL", "surrogate", "JSON", "timestamp"]
+    for line, reason in zip(lines, reasons, strict=True):
+        assert reason in line["reason"], line
+    assert lines[0]["content"] == {"text": "   ", "label": 1}
+
+
+@given(
+    st.sampled_from([(0, 0), (1, 1), (1.0, 1), ("0", 0), (" Negative\n", 0), ("POSITIVE", 1)])
+    | st.tuples(
+        st.none() | st.booleans() | st.floats(allow_nan=True).filter(lambda x: x not in (0, 1)) | st.just("x"),
+        st.none(),
+    )
+)
+def test_labels_are_0_1_negative_and_positive_and_nothing_else(label: tuple[Any, int | None]) -> None:
+    assert _label(label[0]) == label[1]
+
+
+def test_known_reviews_are_no_new_ones(raw: pd.DataFrame, params: IntakeParams, reviews: pd.DataFrame) -> None:
+    known = pd.concat([raw.head(4), raw.head(2), reviews.head(3), reviews.tail(5)])[["text", "label"]]
+    finding = take_in(drop("copies.csv", known), params)
+    assert (len(finding.good), finding.new) == (14, 4)
+    assert len(Known().kept()) == 4
+
+
+def test_rows_that_contradict_what_is_known_or_each_other_are_not_believed(
+    raw: pd.DataFrame, params: IntakeParams, reviews: pd.DataFrame
+) -> None:
+    flipped = reviews.head(2).assign(label=1 - reviews["label"].head(2))[["text", "label"]]
+    both = pd.concat([raw.head(1), raw.head(1).assign(label=1 - raw["label"].head(1))])
+    finding = take_in(drop("some.csv", pd.concat([raw.iloc[5:], flipped, both])), params)
+    assert finding.problem is None and len(finding.good) == 195
+    assert {row.row for row in finding.unusable} == {195, 196, 197, 198}
+    assert {row.reason for row in finding.unusable} == {"the text has the other label elsewhere"}
+
+
+@pytest.mark.parametrize(
+    ("spoil", "reason"),
+    [
+        (lambda table, known: table.assign(label=1), "share of positive reviews is between 0.2 and 0.8"),
+        (
+            lambda table, known: pd.concat([table, known.head(30).assign(label=1 - known["label"].head(30))]),
+            "at most 5% of the reviews contradict",
+        ),
+    ],
+)
+def test_a_flood_is_refused_as_a_whole_and_kept(
+    raw: pd.DataFrame, params: IntakeParams, reviews: pd.DataFrame, spoil, reason: str
+) -> None:
+    file = drop("flood.csv", spoil(raw, reviews[["text", "label"]]))
+    content = file.read_bytes()
+    finding = take_in(file, params)
+    assert finding.problem and reason in finding.problem
+    assert read_labelled().empty and not ACCEPTED.exists()
+    assert (QUARANTINE / f"{finding.key}-flood.csv").read_bytes() == content
+    assert reason in quarantined(".reason.jsonl")[0]["reason"]
+
+
+def test_reviews_that_would_unbalance_all_of_training_are_refused(project: Path, reviews: pd.DataFrame) -> None:
+    loose = load_params().retrain.intake.model_copy(update={"max_positive": 1.0})
+    write_table(RAW / "train.parquet", reviews.iloc[:100])
+    INCOMING.mkdir(parents=True)
+    positive = reviews[reviews["label"] == 1].iloc[200:400][["text", "label"]]
+    finding = examine(drop("positive.csv", positive), Known(), loose)
+    assert finding.problem and re.search(r"8\d\.\d% of all training reviews would be positive", finding.problem)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "reason"),
+    [
+        ("empty.csv", b"", "is empty"),
+        ("broken.parquet", b"PAR1 and then nothing", "is not a Parquet file"),
+        ("other.csv", b"review,stars\nGood,5\n", "has no column text and no column label; there are review, stars"),
+    ],
+)
+def test_a_file_that_cannot_be_read_is_kept_whole(
+    raw: pd.DataFrame, params: IntakeParams, name: str, content: bytes, reason: str
+) -> None:
+    finding = take_in(drop(name, content), params)
+    assert finding.problem and reason in finding.problem
+    assert (QUARANTINE / f"{finding.key}-{name}").read_bytes() == content
+
+
+def test_a_truncated_file_gives_no_row(raw: pd.DataFrame, params: IntakeParams) -> None:
+    whole = drop("whole.parquet", raw).read_bytes()
+    (INCOMING / "whole.parquet").unlink()
+    finding = take_in(drop("half.parquet", whole[: len(whole) // 2]), params)
+    assert finding.problem and read_labelled().empty
+
+
+def test_files_that_are_being_written_or_of_another_kind_are_left(raw: pd.DataFrame, params: IntakeParams) -> None:
+    drop("done.csv", raw)
+    young, foreign, hidden = INCOMING / "young.csv", drop("notes.txt", "x"), drop(".hidden.csv", raw)
+    young.write_text("text,label\n")
+    future = drop("future.csv", raw)
+    os.utime(future, (4e9, 4e9))  # a clock that went backwards does not hold a file back for ever
+    now = young.stat().st_mtime + params.settle_seconds / 2
+    ready, left = incoming(params, now=now)
+    assert [file.name for file in ready] == ["done.csv", "future.csv"]
+    assert [sentence.split(" is left")[0] for sentence in left] == [str(foreign), str(young)]
+    assert hidden.exists()
+    ready, _ = incoming(params, now=now + params.settle_seconds)
+    with young.open("a"):  # a program has it open for writing
+        assert young in ready and young not in incoming(params, now=now + params.settle_seconds)[0]
+
+
+def test_of_a_file_whose_writer_cannot_be_known_more_rest_is_asked(
+    raw: pd.DataFrame, params: IntakeParams, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: Any) -> None:
+        raise PermissionError(errno.EACCES, "what Linux says of another user's file")
+
+    monkeypatch.setattr(fcntl, "fcntl", refuse)
+    file = drop("theirs.csv", raw)
+    changed, settle = file.stat().st_mtime, params.settle_seconds
+    assert settle > 0
+    assert incoming(params, changed + 2 * settle)[0] == []
+    assert incoming(params, changed + 61 * settle)[0] == [file]
+
+
+def test_a_file_that_changes_while_it_is_read_is_left(raw: pd.DataFrame, params: IntakeParams) -> None:
+    file = drop("growing.csv", raw.head(3))
+    finding = examine(file, Known(), params)
+    drop("growing.csv", raw.head(6))
+    os.utime(file)
+    assert not take(finding)
+    assert file.exists() and read_labelled().empty and not ACCEPTED.exists()
+
+
+def test_the_same_content_is_taken_once_whatever_its_name(raw: pd.DataFrame, params: IntakeParams) -> None:
+    take_in(drop("monday.csv", raw), params)
+    again = take_in(drop("tuesday.csv", raw), params)
+    assert again.known and again.new == 0
+    assert len(read_labelled()) == 200 and len(list(ACCEPTED.iterdir())) == 2
+
+
+def test_reviews_can_come_before_there_is_any_data_set(project: Path, reviews: pd.DataFrame) -> None:
+    INCOMING.mkdir(parents=True)
+    params = load_params().retrain.intake
+    finding = take_in(drop("first.csv", reviews.head(60)[["text", "label"]]), params)
+    assert finding.problem is None and len(read_labelled()) == 60

@@ -1,0 +1,69 @@
+"""The n-gram baseline learns real reviews, hears a negation and is the same at every fit."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+import pipeline
+from pipeline.evaluation import metrics
+from pipeline.ngrams.classifier import Baseline, fit_baseline
+from pipeline.project.atomic import write_table
+from pipeline.project.paths import BASELINE_REPORT, PREDICTIONS, SPLIT_TABLES
+from pipeline.stages import ngrams as stage
+
+REVIEWS = pd.read_parquet(Path(pipeline.__file__).parent / "sample" / "reviews.parquet")
+TRAIN = REVIEWS[REVIEWS["id"].str.startswith("train/")]
+TEST = REVIEWS[REVIEWS["id"].str.startswith("test/")]
+PARAMS = Path("params.yaml").read_text(encoding="utf-8")
+
+
+def fit() -> Baseline:
+    return fit_baseline(TRAIN["text"].tolist(), TRAIN["label"].to_numpy(), max_ngram=3, regularization=1.0)
+
+
+@pytest.fixture(scope="module")
+def baseline() -> Baseline:
+    return fit()
+
+
+def test_it_learns_the_sample_reviews(baseline: Baseline) -> None:
+    label = TEST["label"].to_numpy()
+    accuracy = ((baseline.logits(TEST["text"].tolist()) > 0) == label).mean()
+    assert accuracy > 0.75
+
+
+def test_the_same_reviews_give_the_same_classifier(baseline: Baseline) -> None:
+    texts = TEST["text"].tolist()[:50]
+    np.testing.assert_array_equal(fit().logits(texts), baseline.logits(texts))
+
+
+def test_it_hears_a_contracted_negation() -> None:
+    liked, disliked = ["I did like this movie a lot"] * 5, ["I didn't like this movie a lot"] * 5
+    negation = fit_baseline(liked + disliked, np.repeat([1, 0], 5), max_ngram=3, regularization=1.0)
+    good, bad = negation.logits(["You will like it", "You don't like it"])
+    assert good > 0 > bad
+
+
+def test_a_text_of_unknown_words_scores_at_the_intercept(baseline: Baseline) -> None:
+    assert baseline.logits(["xyzzy plugh"])[0] == pytest.approx(float(baseline.classifier.intercept_[0]))
+
+
+def test_the_stage_reports_under_the_models_metric_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("params.yaml").write_text(PARAMS.replace("bootstrap_samples: 1000", "bootstrap_samples: 100"))
+    for split, table in {"train": TRAIN[::2], "validation": TRAIN[1::8], "test": TEST}.items():
+        write_table(SPLIT_TABLES / f"{split}.parquet", table)
+
+    stage.main()
+
+    report = json.loads(BASELINE_REPORT.read_text())
+    predictions = pd.read_parquet(PREDICTIONS / "baseline.parquet")
+    assert predictions.columns.tolist() == ["id", "label", "logit", "probability"]
+    assert predictions["id"].tolist() == TEST["id"].tolist()
+    assert report["accuracy"] == ((predictions["probability"] > 0.5) == predictions["label"]).mean()
+    assert all(isinstance(report[name], float) for name in metrics.METRICS)
+    assert 0.7 < report["validation_accuracy"] < 1
+    assert report["features"] > 1000

@@ -1,0 +1,496 @@
+"""The champion changes only by a decision in the ledger: taken once, for a reason, and whatever is killed or moved."""
+
+import hashlib
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+from conftest import ROOT
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pipeline.data.splits import split_reviews
+from pipeline.registry import champion, evidence
+from pipeline.registry.ledger import Ledger
+
+NAME = "imdb-sentiment-sample"
+PREAMBLE = f"""
+import json, sys
+from pathlib import Path
+from pipeline.registry import evidence, champion, versions, verification
+from pipeline.tracking import runs
+from pipeline.project.errors import PipelineError
+from pipeline.stages.register import register
+import trained_project
+NAME = {NAME!r}
+client = runs.connect()
+def refused(work):
+    try: work()
+    except PipelineError as error: return str(error)
+def verify(): return [[problem.what, problem.mend] for problem in verification.verify(NAME, ["tiny"])]
+def champion(): return versions.alias_version(client, NAME, "champion")
+"""
+
+Script = Callable[[str], Any]
+
+
+def environment() -> dict[str, str]:
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("MLFLOW_", "DVC_", "SENTIMENT_"))}
+    return kept | {"PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'tests'}", "MLFLOW_LOGGING_LEVEL": "WARNING"}
+
+
+def command(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Runs Python in the folder."""
+    return subprocess.run(
+        [sys.executable, *arguments], cwd=folder, env=environment(), capture_output=True, text=True, timeout=600
+    )
+
+
+def in_folder(folder: Path, code: str) -> Any:
+    """Runs `code` after PREAMBLE in a process of its own; it leaves its result in `result`."""
+    done = command(folder, "-c", f"{PREAMBLE}\n{code}\nprint('\\n' + json.dumps(result))")
+    assert done.returncode == 0, done.stderr[-3000:]
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+@pytest.fixture(scope="module")
+def states(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Holds a project as it stood with version 1 as champion (`one`), with a second model trained on new reviews but
+    not registered (`two`), and with that promoted (`three`). MLflow keeps absolute paths, so each is of use in
+    `project` alone."""
+    folder = tmp_path_factory.mktemp("registry")
+    project = folder / "project"
+    project.mkdir()
+    made = command(project, str(ROOT / "tests/trained_project.py"), str(project))
+    assert made.returncode == 0, made.stderr[-3000:]
+    steps = {
+        "one": "trained_project.train('a'); result = register()",
+        "two": "result = trained_project.train('b', new_reviews=5)",
+        "three": "result = register()",
+    }
+    for name, code in steps.items():
+        in_folder(project, code)
+        subprocess.run(["cp", "-a", str(project), str(folder / name)], check=True)
+    return folder
+
+
+@pytest.fixture
+def project(states: Path, request: pytest.FixtureRequest) -> Path:
+    """The project in the state that the test's marker names, else with version 2 promoted over version 1."""
+    marker = request.node.get_closest_marker("state")
+    folder = states / "project"
+    shutil.rmtree(folder)
+    subprocess.run(["cp", "-a", str(states / (marker.args[0] if marker else "three")), str(folder)], check=True)
+    return folder
+
+
+def ledger(project: Path) -> Ledger:
+    return Ledger(project / "registry" / f"{NAME}.jsonl")
+
+
+def decisions(project: Path) -> list[list[str | None]]:
+    contents = ledger(project).read()
+    assert not contents.problems and not contents.torn
+    return [[line["decision"], line["from"], line["to"]] for line in contents.lines]
+
+
+HISTORY = [["first", None, "1"], ["promoted", "1", "2"]]
+
+
+def test_a_report_tells_what_led_to_the_champion_and_what_flipped(project: Path) -> None:
+    report = in_folder(project, "result = register()")
+    assert [[line["decision"], line["from"], line["to"]] for line in report["history"]] == HISTORY
+    assert report["champion_made_from"] == report["challenger_made_from"]
+    assert report["champion_made_from"]["version"] == report["champion"] == "2"
+    assert report["against"]["made_from"]["version"] == "1"
+    predictions = [pd.read_parquet(project / f"trained/{which}.parquet") for which in "ba"]
+    challenger, champion = ((table["logit"] > 0) == table["label"] for table in predictions)
+    flipped = report["against"]["flipped"]
+    assert flipped["only_first_right"]["reviews"] == (challenger & ~champion).sum() > 0
+    assert flipped["only_second_right"]["reviews"] == (champion & ~challenger).sum()
+    texts = pd.read_parquet(project / "data/splits/test.parquet").set_index("id")["text"]
+    for example in flipped["only_first_right"]["examples"]:
+        assert example["text"][:100] == texts[example["id"]][:100]
+
+
+@pytest.mark.state("one")
+def test_a_first_champion_has_nothing_before_it(project: Path) -> None:
+    report = in_folder(project, "result = register()")
+    assert report["against"] is None and len(report["history"]) == 1
+
+
+def test_a_version_is_described_by_its_models_card_as_it_stands(project: Path) -> None:
+    described = "result = [found.description for found in versions.all_versions(client, NAME)]"
+    assert in_folder(project, described) == ["# Model card of a\n", "# Model card of b\n"]
+    (project / "reports/model_cards/tiny.md").write_text("# Measured anew\n")
+    in_folder(project, "result = register()")
+    assert in_folder(project, described) == ["# Model card of a\n", "# Measured anew\n"]
+
+
+def test_every_decision_is_one_line_with_its_evidence(project: Path) -> None:
+    first, second = ledger(project).read().lines
+    assert decisions(project) == HISTORY
+    assert second["evidence"]["figures"]["new_rows"] == 5
+    assert second["evidence"]["figures"]["looks"] == 2
+    assert set(second["evidence"]["figures"]["latency_ms"]) == {"challenger", "champion"}
+    assert second["previous"] == first["hash"]
+    assert {"when", "who", "reason", "git_commit", "dvc_lock_sha256"} <= set(second)
+
+
+def test_the_same_inputs_give_the_same_decision_and_change_nothing(project: Path) -> None:
+    report, lines = (project / "reports/registry.json").read_text(), ledger(project).path.read_bytes()
+    versions = in_folder(project, "register(); result = [v.version for v in versions.all_versions(client, NAME)]")
+    assert len(versions) == 2
+    assert (project / "reports/registry.json").read_text() == report
+    assert ledger(project).path.read_bytes() == lines
+
+
+@pytest.mark.state("one")
+def test_a_model_that_is_only_as_good_and_learnt_from_nothing_new_is_kept_out(project: Path) -> None:
+    in_folder(project, "trained_project.train('b'); result = register()")
+    gate = command(project, "-m", "pipeline.cli", "registry", "gate")  # the decision stands already
+    assert gate.returncode == 4, gate.stderr
+    assert "no review that the champion has not" in gate.stdout
+    assert decisions(project) == [["first", None, "1"], ["kept", "1", "1"]]
+
+
+@pytest.mark.state("two")
+def test_on_another_test_set_the_champion_is_scored_anew(project: Path) -> None:
+    for file in ("data/splits/test.parquet", "data/predictions/tiny.parquet"):
+        table = pd.read_parquet(project / file)
+        table.iloc[:40].to_parquet(project / file, index=False)
+    figures = in_folder(project, "result = register()['evidence']['figures']")
+    expected = pd.read_parquet(project / "trained/a.parquet").iloc[:40]
+    assert figures["reviews"] == 40
+    assert figures["looks"] == 1  # at this test set
+    assert figures["accuracy"]["champion"] == ((expected["logit"] > 0) == expected["label"]).mean()
+
+
+def test_what_was_rolled_back_comes_back_by_hand_alone(project: Path) -> None:
+    result = in_folder(
+        project,
+        """
+champion.rollback(NAME, "too slow")
+kept = register()
+result = [kept["decision"], kept["reason"], champion(), register() == kept]
+champion.promote(NAME, "2", "faster now")
+result += [champion(), register()["reason"], champion.promote(NAME, "champion", "again"), verify()]
+""",
+    )
+    assert result[0] == "kept" and "rolled back" in result[1] and "too slow" in result[1]
+    assert result[2:] == ["1", True, "2", "faster now", None, []]
+    assert decisions(project) == [*HISTORY, ["rolled back", "2", "1"], ["kept", "1", "1"], ["promoted", "1", "2"]]
+
+
+def test_an_alias_moved_by_hand_is_noticed_and_can_be_entered(project: Path) -> None:
+    result = in_folder(
+        project,
+        """
+client.set_registered_model_alias(NAME, "champion", "1")
+result = [verify(), refused(register), refused(lambda: champion.rollback(NAME, "why"))]
+champion.promote(NAME, "1", "I meant it")
+result += [champion(), verify()]
+client.delete_registered_model_alias(NAME, "champion")
+result += [verify()[0][0]]
+""",
+    )
+    for message in (result[0][0][0], result[1], result[2]):
+        assert "the alias champion points at version 1, but by the ledger the champion is version 2" in message
+    assert "registry promote" in result[0][0][1]
+    assert result[3:5] == ["1", []]
+    assert "points nowhere" in result[5]
+    assert ledger(project).read().lines[-1]["evidence"]["alias_was"] == "1"
+
+
+TAMPERED = {
+    "lines[0]['reason'] = 'better'": "line 1 was edited",
+    "del lines[0]": "does not follow the one before it",
+    "del lines[1]": "it has 1 lines of 2",
+    "lines.clear()": "it has 0 lines of 2",
+    "client.delete_registered_model_tag(NAME, 'ledger.head')": "tag ledger.head was removed",
+    "client.delete_registered_model_tag(NAME, 'ledger.registry')": "tag ledger.registry was changed",
+}
+
+
+def test_a_ledger_that_was_tampered_with_is_told_and_nothing_is_built_on_it(project: Path) -> None:
+    result = in_folder(
+        project,
+        f"""
+file = versions.ledger_file(NAME)
+intact, tags = file.read_bytes(), dict(client.get_registered_model(NAME).tags)
+result = []
+for change in {list(TAMPERED)!r}:
+    lines = [json.loads(row) for row in intact.decode().splitlines()]
+    exec(change)
+    file.write_text("".join(json.dumps(line) + "\\n" for line in lines))
+    changed = file.read_bytes()
+    said = [verify()[0], refused(lambda: champion.promote(NAME, "1", "why")), champion(), file.read_bytes() == changed]
+    file.write_bytes(intact)
+    for name, value in tags.items(): client.set_registered_model_tag(NAME, name, value)
+    result.append([*said, verify()])
+""",
+    )
+    for told, ((what, mend), refused, version, untouched, once_mended) in zip(TAMPERED.values(), result, strict=True):
+        assert told in what and "backup" in mend
+        assert told in refused
+        assert version == "2" and untouched
+        assert once_mended == []
+
+
+def test_a_line_that_was_being_written_is_dropped_by_the_next_change(project: Path) -> None:
+    with ledger(project).path.open("a") as file:
+        file.write('{"seq": 3, "decision": "prom')
+    result = in_folder(
+        project, "result = [verify()[0][0]]; champion.rollback(NAME, 'why'); result += [verify(), champion()]"
+    )
+    assert "never finished" in result[0]
+    assert result[1:] == [[], "1"]
+    assert decisions(project)[2:] == [["rolled back", "2", "1"]]
+
+
+def test_files_that_are_gone_or_changed_are_told_and_such_a_version_is_never_promoted(project: Path) -> None:
+    result = in_folder(
+        project,
+        """
+import shutil
+version = client.get_model_version(NAME, "1")
+logged = client.get_logged_model(version.source.removeprefix("models:/"))
+folder = Path(logged.artifact_location.removeprefix("file://"))
+settings = next(folder.rglob("settings.json"))
+settings.write_text(settings.read_text() + " ")
+result = [verify(), refused(lambda: champion.promote(NAME, "1", "why"))]
+shutil.rmtree(folder)
+result += [verify(), refused(lambda: champion.rollback(NAME, "why")), champion()]
+""",
+    )
+    for message in (result[0][0][0], result[1]):
+        assert "are not those registered" in message
+    for message in (result[2][0][0], result[3]):
+        assert "are missing" in message
+    assert result[4] == "2"
+
+
+def test_runs_and_outputs_without_each_other_are_told(project: Path) -> None:
+    result = in_folder(
+        project,
+        """
+import shutil
+from pipeline.project.paths import train_reports
+root = Path("mlartifacts")
+(root / ("0" * 32)).mkdir()
+stray = client.create_run(runs.experiment_id(client), run_name="stray")
+for name, kind in (("lost", runs.TRAINING), ("nightly", "retrain")):
+    made = client.create_run(runs.experiment_id(client), run_name=name, tags={runs.KIND: kind})
+    client.set_terminated(made.info.run_id)
+import subprocess
+dead = subprocess.run([sys.executable, "-c", '''
+import os, mlflow
+from pipeline.tracking import runs
+with runs.training_run("tiny", None, {"model": "tiny"}, {}):
+    os.kill(os.getpid(), 9)
+'''])
+record = train_reports("tiny") / "run.json"
+record.write_text(record.read_text().replace(json.loads(record.read_text())["run_id"], "f" * 32))
+Path("models/tiny/model.keras").unlink()
+result = verify()
+""",
+    )
+    expected = [
+        ("though its process is gone", "marked it KILLED"),
+        ("(stray) is RUNNING and says of no process", "mlflow runs delete"),
+        ("(lost) has lost its outputs", "mlflow runs delete"),
+        ("000 holds the outputs of a run that is not in the store", "remove the folder"),
+        ("run.json names run fff", "--single-item register"),
+        ("models/tiny/model.keras does not exist", "dvc checkout"),
+    ]
+    told = {what: [problem for problem in result if what in problem[0]] for what, _ in expected}
+    assert all(len(problems) == 1 for problems in told.values()), result
+    assert len(result) == len(expected), result
+    for what, mend in expected:
+        assert mend in told[what][0][1]
+
+
+def test_the_commands_answer_in_a_sentence_and_with_an_exit_code(project: Path) -> None:
+    result = in_folder(
+        project,
+        """
+import contextlib, io
+from pipeline import cli
+from pipeline.registry.ledger import Ledger
+def sentiment(*arguments):
+    sys.argv = ["sentiment", "registry", *arguments]
+    printed = io.StringIO()
+    with contextlib.redirect_stdout(printed), contextlib.redirect_stderr(printed):
+        try: cli.main()
+        except SystemExit as exit: return [exit.code, printed.getvalue()]
+result = [sentiment("list"), sentiment("show", "champion"), sentiment("history", "--json"),
+    sentiment("promote", "9", "--reason", "why"), sentiment("promote", "1", "--reason", " ")]
+with Ledger(versions.ledger_file(NAME)).locked():
+    result += [sentiment("promote", "1", "--reason", "why"), sentiment("rollback", "--reason", "why"),
+        sentiment("verify")]
+result += [sentiment("verify")]
+""",
+    )
+    listed, shown, history, unknown, unexplained, *busy, verified = result
+    assert listed[0] == 0 and "champion" in listed[1] and "promoted" in listed[1]
+    assert shown[0] == 0 and f"{NAME} 2" in shown[1] and "weights_sha256" in shown[1]
+    assert history[0] == 0 and json.loads(history[1].splitlines()[1])["decision"] == "promoted"
+    assert unknown[0] == 2 and "there are versions 1, 2 and aliases challenger, champion" in unknown[1]
+    assert unexplained[0] == 2 and "--reason is empty" in unexplained[1]
+    for code, printed in busy:
+        assert code == 75 and "a change of the registry is under way" in printed
+    assert verified == [0, "ledger, aliases, versions, runs and outputs agree\n"]
+    assert decisions(project) == HISTORY
+
+
+def test_of_two_promotions_at_once_one_wins(project: Path) -> None:
+    both = [
+        subprocess.Popen(
+            [sys.executable, "-m", "pipeline.cli", "registry", "promote", "1", "--reason", "why"],
+            cwd=project,
+            env=environment(),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        for _ in range(2)
+    ]
+    answers = sorted((process.communicate(timeout=120)[0], process.returncode) for process in both)
+    assert sum("promoted: version 2 → 1" in printed for printed, _ in answers) == 1
+    assert {code for _, code in answers} <= {0, 75}
+    told = ("champion already", "a change of the registry is under way")
+    assert sum(any(words in printed for words in told) for printed, _ in answers) == 1
+    assert decisions(project) == [*HISTORY, ["promoted", "2", "1"]]
+
+
+@pytest.mark.parametrize(
+    ("state", "action", "ends"),
+    [
+        ("two", ("register", "model_version_tags"), HISTORY),
+        ("three", ("promote",), [*HISTORY, ["promoted", "2", "1"]]),
+        ("three", ("rollback",), [*HISTORY, ["rolled back", "2", "1"]]),
+    ],
+)
+def test_killed_after_any_side_effect_the_next_run_completes_it(
+    states: Path, project: Path, state: str, action: tuple[str, ...], ends: list[list[str | None]]
+) -> None:
+    kills = kill_everywhere(states, project, state, *action)
+    assert len(kills) >= 4
+    for kill in kills:
+        assert kill["killed"] == -9
+        assert kill["between"]["champion"] in ("1", "2")  # and its files are whole
+        assert kill["after"] == {"versions": ["1", "2"], "champion": ends[-1][2], "decisions": ends}, kill
+        assert kill["problems"] == []
+    refused = [kill["side_effect"] for kill in kills if kill["refused"]]
+    # After a rollback's last side effect it is done, and another would go further back than there is to go.
+    assert refused == (["registered_model_tags"] if action == ("rollback",) else [])
+
+
+def test_killed_while_logging_a_model_the_next_run_logs_it_once(states: Path, project: Path) -> None:
+    kills = kill_everywhere(states, project, "two", "log")
+    assert {"logged_model_tags", "file", "logged_models"} <= {kill["side_effect"] for kill in kills}
+    for kill in kills:
+        assert kill["killed"] == -9 and kill["refused"] is None
+        ((status, files_sha256),) = kill["returned"].values()  # one model alone
+        assert status == "READY" and len(files_sha256) == 64
+        assert kill["problems"] == []
+
+
+def kill_everywhere(states: Path, project: Path, state: str, *arguments: str) -> list[dict[str, Any]]:
+    done = command(project, str(ROOT / "tests/kill_everywhere.py"), str(states / state), *arguments)
+    assert done.returncode == 0, done.stderr[-3000:]
+    return json.loads(done.stdout)
+
+
+READER = """
+import json, mlflow, pandas as pd
+from pathlib import Path
+from pipeline.tracking import runs
+mlflow.set_tracking_uri(runs.tracking_uri())
+review = pd.read_parquet("data/splits/test.parquet")[["text"]].head(1)
+scores = []
+while not Path("swapped").exists():
+    model = mlflow.pyfunc.load_model("models:/imdb-sentiment-sample@champion")
+    scores.append([model.metadata.run_id, float(model.predict(review)["logit"].iloc[0])])
+    if len(scores) == 1: print("reading", flush=True)
+print(json.dumps(scores))
+"""
+
+SWAPS = """
+for _ in range(100):
+    champion.promote(NAME, "1", "to")
+    champion.rollback(NAME, "fro")
+result = {version.run_id: version.version for version in versions.all_versions(client, NAME)}
+"""
+
+
+def test_a_reader_of_champion_never_fails_nor_sees_a_mix_during_200_swaps(project: Path) -> None:
+    reader = subprocess.Popen(
+        [sys.executable, "-c", READER],
+        cwd=project,
+        env=environment(),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert reader.stdout is not None and reader.stdout.readline() == "reading\n"
+    try:
+        version_of_run = in_folder(project, SWAPS)
+    finally:
+        (project / "swapped").touch()
+        printed, errors = reader.communicate(timeout=120)
+    assert reader.returncode == 0, errors[-3000:]
+    expected = {
+        str(version): float(pd.read_parquet(project / f"trained/{model}.parquet")["logit"].iloc[0])
+        for version, model in ((1, "a"), (2, "b"))
+    }
+    seen = [(str(version_of_run[run_id]), logit) for run_id, logit in json.loads(printed)]
+    for version, logit in seen:
+        assert logit == pytest.approx(expected[version], abs=1e-5)
+    assert {version for version, _ in seen} == {"1", "2"}
+    assert len(ledger(project).read().lines) == 202
+
+
+@given(st.lists(st.sampled_from("1234"), min_size=1, max_size=12), st.integers(0, 12))
+def test_rollbacks_retrace_the_promotions(versions: list[str], back: int) -> None:
+    expected: list[str] = []
+    lines = []
+    for version in versions:
+        lines.append({"decision": "promoted", "from": expected[-1] if expected else None, "to": version})
+        if expected[-1:] != [version]:
+            expected.append(version)
+    for _ in range(min(back, len(expected) - 1)):
+        goal = champion.promoted(lines)[-2]
+        lines.append({"decision": "rolled back", "from": expected.pop(), "to": goal})
+        assert goal == expected[-1]
+    assert champion.promoted(lines) == expected
+
+
+def test_another_draw_of_the_validation_split_brings_no_new_rows(reviews: pd.DataFrame) -> None:
+    train, test = reviews.iloc[:500], reviews.iloc[500:600]
+
+    def rows(seed: int, known: pd.DataFrame) -> pd.DataFrame:
+        tables, _ = split_reviews(known, test, known.head(0), validation_fraction=0.2, seed=seed)
+        return evidence.training_rows(tables["train"], tables["validation"])
+
+    more = pd.concat([train, reviews.iloc[600:650]], ignore_index=True)
+    assert evidence.new_rows(rows(2, train), rows(1, train)) == 0
+    assert 0 < (evidence.new_rows(rows(2, more), rows(1, train)) or 0) <= 50
+    assert evidence.new_rows(rows(2, more), None) is None
+    assert evidence.rows_digest(rows(1, train)) == evidence.rows_digest(rows(1, train).iloc[::-1])
+
+
+def test_a_test_set_is_its_ids_labels_and_texts(reviews: pd.DataFrame) -> None:
+    some = reviews.head(20)
+    shuffled, changed = some.sample(frac=1, random_state=0), some.copy()
+    changed.loc[3, "text"] += " "
+    assert evidence.reviews_digest(some) == evidence.reviews_digest(shuffled)
+    assert evidence.reviews_digest(some) != evidence.reviews_digest(changed)
+    assert len(evidence.reviews_digest(some)) == len(hashlib.sha256().hexdigest())

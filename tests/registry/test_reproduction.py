@@ -1,0 +1,100 @@
+"""A registered version can be made again from its commit, its lock and its params; and it shows when it cannot."""
+
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from conftest import ROOT
+from ruamel.yaml import YAML
+
+from pipeline.registry.reproduction import METRICS, Made, compare
+
+sys.path.insert(0, str(ROOT / "scripts"))
+import demo
+
+MADE = Made(
+    outputs={"data/raw": "a" * 32, "data/splits": "b" * 32},
+    vocabulary_sha256="c" * 64,
+    weights_sha256="d" * 64,
+    metrics=dict.fromkeys(METRICS, 0.5) | {"reviews": 48, "slices": 0},
+    device="CPU",
+)
+
+
+def verdicts(made: Made, *, deterministic: bool = True, tolerance: float = 0.01) -> dict[str, str]:
+    rows = compare(MADE, made, deterministic=deterministic, tolerance=tolerance)
+    return {row.what: row.verdict for row in rows if row.verdict != "same"}
+
+
+def test_the_same_is_the_same() -> None:
+    assert verdicts(MADE) == {}
+
+
+@pytest.mark.parametrize(
+    ("made", "expected"),
+    [
+        (replace(MADE, outputs=MADE.outputs | {"data/splits": "e" * 32}), {"data/splits": "differs"}),
+        (replace(MADE, outputs={"data/raw": "a" * 32}), {"data/splits": "differs"}),
+        (replace(MADE, vocabulary_sha256="e" * 64), {"vocabulary": "differs"}),
+        (replace(MADE, weights_sha256="e" * 64), {"weights": "differs"}),
+        (
+            replace(MADE, weights_sha256="e" * 64, device="GPU: H100"),
+            {"weights": "not compared: CPU then, GPU: H100 now"},
+        ),
+        (replace(MADE, metrics=MADE.metrics | {"accuracy": 0.495}), {"test accuracy": "within 0.01"}),
+        (replace(MADE, metrics=MADE.metrics | {"accuracy": 0.485}), {"test accuracy": "differs"}),
+        (replace(MADE, metrics={**MADE.metrics, "loss": float("nan")}), {"test loss": "differs"}),
+    ],
+)
+def test_what_differs_is_named(made: Made, expected: dict[str, str]) -> None:
+    assert verdicts(made) == expected
+
+
+def test_weights_are_held_to_be_the_same_only_after_a_deterministic_training() -> None:
+    other = replace(MADE, weights_sha256="e" * 64)
+    assert verdicts(other, deterministic=False) == {"weights": "not compared: deterministic is false"}
+
+
+def run(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, *arguments],
+        cwd=folder,
+        env=demo.environment(folder),
+        capture_output=True,
+        text=True,
+        timeout=900,
+    )
+
+
+@pytest.mark.e2e
+def test_a_version_is_made_again_in_a_scratch_clone(tmp_path: Path) -> None:
+    demo.copy_checkout(tmp_path)
+    (tmp_path / ".dvc/config.local").unlink()  # this one is a git checkout
+    yaml = YAML()
+    params = yaml.load(tmp_path / "params.yaml")
+    params["models"] = {"single": params["models"]["single"] | {"embedding_dim": 8, "recurrent_units": [8]}}
+    params["tokenize"] |= {"vocabulary_size": 1024, "max_tokens": 96}
+    params["train"]["epochs"] = 1
+    params["evaluate"] |= {"bootstrap_samples": 100, "padding_study_reviews": 100}
+    yaml.dump(params, tmp_path / "params.yaml")
+
+    def git(*arguments: str) -> None:
+        identity = ("-c", "user.name=Tester", "-c", "user.email=tester@localhost")
+        subprocess.run(["git", *identity, *arguments], cwd=tmp_path, check=True, capture_output=True)
+
+    git("init")
+    git("add", "--all")
+    git("commit", "-m", "As it was")
+    made = run(tmp_path, "-m", "dvc", "repro", "register")
+    assert made.returncode == 0, made.stdout[-3000:] + made.stderr[-3000:]
+
+    again = run(tmp_path, "-m", "pipeline.cli", "registry", "reproduce", "challenger")
+
+    assert again.returncode == 0, again.stdout[-3000:] + again.stderr[-3000:]
+    table = again.stdout[again.stdout.index("what ") :]
+    for what in ("data/raw", "data/splits", "data/batches/train", "models/tokenizer", "vocabulary", "weights"):
+        (row,) = [line for line in table.splitlines() if line.startswith(f"{what} ")]
+        assert row.endswith("same"), table
+    assert "differs" not in table and "test accuracy" in table

@@ -1,0 +1,276 @@
+"""The page and the card: readable without a network, safe to open, and true to the reports."""
+
+import json
+import re
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import pytest
+import reported_project
+from conftest import ROOT
+
+from pipeline.project import atomic, paths
+from pipeline.project.errors import DataError
+from pipeline.reporting import charts, results
+from pipeline.reporting.model_card import MOST_CHARACTERS, model_card
+from pipeline.reporting.page import page
+from pipeline.stages import card as card_stage
+from pipeline.stages import report as report_stage
+
+MODELS = ["single", "stacked"]
+DATASET = "imdb_reviews"
+
+
+@pytest.fixture
+def reported(project: Path) -> Path:
+    """A folder with all reports of two models, stacked the better on validation."""
+    reported_project.write(project)
+    return project
+
+
+def rendered() -> str:
+    registry = atomic.read_json(paths.REGISTRY_REPORT)
+    recurrence = atomic.read_json(paths.RECURRENCE_REPORT)
+    return page(results.read(MODELS), registry, recurrence, results.read_noise(DATASET), DATASET)
+
+
+def edited(path: Path, edit: Callable[[Any], None]) -> None:
+    content = json.loads(path.read_text())
+    edit(content)
+    path.write_text(json.dumps(content))
+
+
+class Parsed(HTMLParser):
+    """The tags with their attributes, the ids, and the visible text of a page."""
+
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.text: list[str] = []
+        self.open: list[str] = []
+        self.feed(html)
+
+    def handle_starttag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attributes)))
+
+    def handle_data(self, data: str) -> None:
+        self.text.append(data)
+
+    def values(self, name: str) -> Iterator[str]:
+        return (value for _, attributes in self.tags if (value := attributes.get(name)) is not None)
+
+
+def test_the_page_loads_nothing(reported: Path) -> None:
+    html = rendered()
+    parsed = Parsed(html)
+    assert {tag for tag, _ in parsed.tags}.isdisjoint({"script", "link", "iframe", "object", "embed"})
+    assert all(value.startswith(("data:image/png;base64,", "#")) for value in parsed.values("src"))
+    own_ids = set(parsed.values("id"))
+    for target in [*parsed.values("href"), *parsed.values("xlink:href")]:
+        assert target == "data_docs/index.html" or target[:22] == "data:image/png;base64," or target[1:] in own_ids
+    assert "@import" not in html
+    assert all(target.startswith("#") for target in re.findall(r"url\(([^)]*)\)", html))
+    assert len(html) < 2_000_000
+
+
+def test_a_review_cannot_act_on_the_page(reported: Path) -> None:
+    parsed = Parsed(rendered())
+    assert reported_project.HOSTILE.strip()[:60] in "".join(parsed.text)  # shown as it was written
+    assert not any(attribute.startswith("on") for _, attributes in parsed.tags for attribute in attributes)
+    assert [tag for tag, _ in parsed.tags if tag == "img"] == ["img"]  # the batching picture
+
+
+def test_an_id_stands_for_one_thing(reported: Path) -> None:
+    ids = list(Parsed(rendered()).values("id"))
+    assert len(ids) == len(set(ids))
+
+
+def test_the_same_reports_give_the_same_page(reported: Path) -> None:
+    assert rendered() == rendered()
+
+
+def test_the_page_opens_with_the_five_answers(reported: Path) -> None:
+    text = " ".join("".join(Parsed(rendered()).text).split())
+    for question, answer in {
+        "Which model is better, and is the difference real?": "stacked is better, and the difference is real",
+        "What data and commit made the champion?": "Version 4 (stacked), commit c0ffee0000",
+        "What does stacked get wrong?": "of the test reviews",
+        "Does padding matter?": "Not while it is masked; else 21% of the labels flip",
+        "What changed since last week?": "Version 4 was promoted on 2026-11-23",
+    }.items():
+        assert answer in text.split(question)[1][:300]
+    assert text.index("What changed since last week?") < text.index("Results Learning curves")
+
+
+def test_what_differs_from_the_champion_before_is_listed(reported: Path) -> None:
+    cell = r'<td class="text">([^<]*)</td>'
+    rows = re.findall(rf"<tr><th>([^<]+)</th>{cell}{cell}</tr>", rendered())
+    assert rows == [
+        ("model", "single", "stacked"),
+        ("test accuracy", "0.8611", "0.8655"),
+        ("learning_rate", "0.002", "0.004"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("registry", "said"),
+    [
+        ({"decision": "not registered", "reason": "wide-otter is a DVC experiment"}, "wide-otter is a DVC experiment"),
+        ({"champion_made_from": None, "champion": None, "against": None}, "There is no champion"),
+        ({"against": None}, "Version 4 (stacked)"),
+    ],
+)
+def test_a_page_without_champion_or_registry_says_so(reported: Path, registry: dict, said: str) -> None:
+    content = json.loads(paths.REGISTRY_REPORT.read_text())
+    content = registry if "reason" in registry else content | registry
+    atomic.write_json(paths.REGISTRY_REPORT, content)
+    assert said in rendered()
+
+
+def test_the_seeds_noise_stands_beside_the_verdict_where_it_was_measured_on_the_data_set(reported: Path) -> None:
+    sentence = "single reaches 0.8600 ± 0.0020, stacked reaches 0.8650 ± 0.0030"
+    assert sentence in rendered() and "+0.50 ± 0.31 points" in rendered()
+    edited(results.NOISE_REPORT, lambda noise: noise.update(dataset="sample"))
+    assert "What the seed does" not in rendered()
+    results.NOISE_REPORT.unlink()
+    assert "What the seed does" not in rendered()
+
+
+def test_reviews_that_were_taken_in_are_told_of(reported: Path) -> None:
+    assert "taken in" not in rendered() + model_card(results.read(MODELS), "single", DATASET)
+    edited(paths.SPLIT_REPORT, lambda split: split["labelled"].update(kept=1234))
+    assert "<th>new labelled reviews taken in</th><td>1,234</td>" in rendered()
+    assert "And 1,234 labelled reviews taken in since" in model_card(results.read(MODELS), "single", DATASET)
+
+
+def test_the_best_model_is_told_apart_from_the_strongest_of_the_others(reported: Path) -> None:
+    def add_a_rival(compared: Any) -> None:
+        weak, baseline = compared["pairs"]
+        rival = weak | {"second": "rival", "difference": 0.0001, "mcnemar_p": 0.9}
+        compared["pairs"] = [weak, rival, baseline]
+
+    edited(paths.COMPARISON_REPORT, add_a_rival)
+    found = results.read(MODELS)
+    assert found.closest["second"] == "rival"
+    assert "of stacked lies 0.01 points above that of rival" in model_card(found, "stacked", DATASET)
+    assert "stacked and rival cannot be told apart" in rendered().split("More</a>")[0]
+
+
+def test_a_champion_that_was_kept_is_not_said_to_differ_from_another(reported: Path) -> None:
+    def keep(registry: Any) -> None:
+        registry["history"][-1] |= {"decision": "kept", "from": "2", "to": "2"}
+        registry |= {"champion": "2", "decision": "kept", "champion_made_from": registry["against"]["made_from"]}
+
+    edited(paths.REGISTRY_REPORT, keep)
+    assert "Version 4 differs from version 2 in 3 things" in rendered()
+    assert "The champion, version 2, was kept on 2026-11-23" in rendered()
+
+
+def test_a_run_without_an_lstm_has_no_gates(reported: Path) -> None:
+    for model in MODELS:
+        (paths.evaluation_reports(model) / "gates.json").unlink()
+    assert "No model of this run is an LSTM" in rendered()
+
+
+FIGURES: dict[str, tuple[str, Callable[[Any], None], str]] = {
+    "accuracy": ("evaluate/stacked/metrics.json", lambda c: c.update(accuracy=0.123456), "0.1235"),
+    "interval": ("evaluate/single/metrics.json", lambda c: c["intervals"].update(accuracy=[0.1357, 0.2468]), "0.2468"),
+    "baseline": ("baseline.json", lambda c: c.update(roc_auc=0.3141), "0.3141"),
+    "slice": ("evaluate/stacked/metrics.json", lambda c: c["slices"][0].update(accuracy=0.2718), "0.2718"),
+    "paired": ("comparison.json", lambda c: c["pairs"][0].update(only_first_right=4321), "4,321"),
+    "limit": ("evaluate/stacked/limits.json", lambda c: c["sentences"][0].update(probability=0.777), "0.777"),
+    "copies": ("split.json", lambda c: c["dropped_from_train"].update(surplus_copies=98765), "98,765"),
+    "parameters": ("train/stacked/run.json", lambda c: c["metrics"].update(parameters=7654321), "7,654,321"),
+    "seconds": ("train/stacked/run.json", lambda c: c["metrics"].update(training_seconds=5544.0), "5544 s"),
+    "HTML": ("validation.json", lambda c: c["expectations"][0].update(unexpected_count=13579), "13,579"),
+}
+ON_THE_PAGE_ALONE: dict[str, tuple[str, Callable[[Any], None], str]] = {
+    "padding": (
+        "evaluate/stacked/padding_study.json",
+        lambda c: c["unmasked"]["padded_to_2048"].update(flipped=77),
+        "77 change",
+    ),
+    "batching": ("batching.json", lambda c: c["train"].update(padding_share=0.4242), "42.4%"),
+    "reach": ("recurrence.json", lambda c: c["cells"]["lstm"]["trained"].update(reach=246), "246 steps"),
+    "mistake": ("comparison.json", lambda c: c["mistakes"]["stacked"][0].update(text="Dullish."), "Dullish."),
+    "decision": ("registry.json", lambda c: c["history"][0].update(reason="A new reason."), "A new reason."),
+    "weights": ("train/single/run.json", lambda c: c.update(weights_sha256="beef"), "beef"),
+}
+
+
+@pytest.mark.parametrize(
+    ("render", "figures"),
+    [
+        (lambda: "".join(Parsed(rendered()).text), FIGURES | ON_THE_PAGE_ALONE),
+        (lambda: model_card(results.read(MODELS), "stacked", DATASET), FIGURES),
+    ],
+    ids=["page", "card"],
+)
+def test_a_figure_is_that_of_its_report(
+    reported: Path, render: Callable[[], str], figures: dict[str, tuple[str, Callable[[Any], None], str]]
+) -> None:
+    before = render()
+    for report, edit, _ in charts.values():
+        edited(paths.REPORTS / report, edit)
+    after = render()
+    for name, (_, _, shown) in charts.items():
+        assert after.count(shown) > before.count(shown), name
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_a_card_fits_a_versions_description_and_is_whole_tables(reported: Path, model: str) -> None:
+    card = model_card(results.read(MODELS), model, DATASET)
+    assert card.startswith(f"# Model card: {model}\n")
+    assert len(card) <= MOST_CHARACTERS
+    for table in re.findall(r"(?m)(?:^\|.*\n)+", card):
+        assert len({line.count("|") for line in table.splitlines()}) == 1
+    for part in ("Intended use", "known defects", "Results", "Limits", "Training", "Licence and citation"):
+        assert re.search(rf"(?m)^## .*{part}", card)
+    assert "\n\n\n" not in card and "  " not in card
+
+
+def test_the_stages_write_the_cards_and_the_page_and_load_no_heavy_library(reported: Path) -> None:
+    atomic.write_json(paths.REGISTRY_REPORT, {"decision": "not registered", "reason": "none"})
+    code = (
+        "import sys; from pipeline.stages import card, report; card.main(); report.main(); "
+        "print(sorted({'tensorflow', 'mlflow', 'keras', 'sklearn', 'dvc'} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env={"PYTHONPATH": str(ROOT)})
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert done.stdout.splitlines()[-1] == "[]"
+    assert paths.MODEL_CARD.read_text() == paths.model_card_file("stacked").read_text()
+    assert paths.model_card_file("single").exists()
+    assert paths.REPORT_PAGE.read_text().startswith("<!doctype html>")
+    assert str(Path.cwd()) not in paths.REPORT_PAGE.read_text()
+
+
+@pytest.mark.parametrize("stage", [card_stage, report_stage])
+def test_a_missing_report_is_named(reported: Path, stage: Any) -> None:
+    paths.COMPARISON_REPORT.unlink()
+    with pytest.raises(DataError, match=r"reports/comparison\.json does not exist; run `dvc repro`"):
+        stage.main()
+
+
+@pytest.mark.parametrize(
+    ("pair", "verdict"),
+    [
+        ((0.004, 0.01), "stacked is better, and the difference is real"),
+        ((-0.004, 0.01), "single is better, and the difference is real"),
+        ((0.004, 0.2), "stacked and single cannot be told apart"),
+    ],
+)
+def test_a_difference_is_real_only_beyond_chance(pair: tuple[float, float], verdict: str) -> None:
+    compared = {"first": "stacked", "second": "single", "difference": pair[0], "mcnemar_p": pair[1]}
+    assert results.verdict(compared) == verdict
+
+
+def test_a_figure_shows_every_model_however_many_there_are() -> None:
+    names = [f"model-{number}" for number in range(7)]
+    group = {"median": 90.0, "accuracy": dict.fromkeys(names, 0.8), "interval": {name: [0.7, 0.9] for name in names}}
+    drawn = charts.by_length([group, group])
+    assert all(f">{name}</text>" in drawn for name in names)
+    assert "var(--ink)" in drawn and "#0000a" not in drawn

@@ -1,0 +1,72 @@
+"""What nights leave behind goes when its time is over, and nothing else does."""
+
+import json
+import sqlite3
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from pipeline.project import paths
+from pipeline.project.params import RetentionParams
+from pipeline.registry import versions
+from pipeline.retraining import retention
+from pipeline.retraining.records import PARENT
+from pipeline.tracking import runs
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
+PARAMS = RetentionParams(records=10, days=180, commits=20)
+
+
+@pytest.fixture
+def client(project: Path) -> "Iterator[MlflowClient]":
+    runs.connect.cache_clear()
+    yield runs.connect()
+    runs.connect.cache_clear()
+
+
+def trained(client: "MlflowClient", dataset: str = "sample", **tags: str) -> tuple[str, Path]:
+    """Makes the run of a training with a logged model; returns its id and the model's folder."""
+    with runs.tracked_run(runs.TRAINING, "tiny", {"dataset": dataset, **tags}) as run_id:
+        client.log_text(run_id, "curve", "train/history.csv")
+    model = client.create_logged_model(runs.experiment_id(client), source_run_id=run_id)
+    folder = Path(model.artifact_location.removeprefix("file://"))
+    folder.mkdir(parents=True)
+    (folder / "model.keras").write_bytes(b"weights")
+    return run_id, folder
+
+
+def test_only_old_runs_of_nights_on_this_data_set_go_and_their_files_with_them(
+    client: "MlflowClient", project: Path
+) -> None:
+    night = {PARENT: "0" * 32}
+    (old, old_model), (shown, shown_model) = trained(client, **night), trained(client, **night)
+    (other, other_model), (by_hand, _) = trained(client, "imdb_reviews", **night), trained(client)
+    with sqlite3.connect(project / "mlflow.db") as database:
+        database.execute("update runs set start_time = start_time - 200 * 86400000")
+    young, _ = trained(client, **night)
+    report = paths.train_reports("tiny") / "run.json"
+    report.parent.mkdir(parents=True)
+    report.write_text(json.dumps({"run_id": shown}))
+    somebodys = client.create_experiment("somebody's")
+    client.delete_experiment(somebodys)
+    (trash,) = versions.logged_models(client, by_hand)
+    client.delete_logged_model(trash.model_id)
+
+    found = retention.plan(PARAMS, "sample", [])
+    assert found.runs == (old,)
+    retention.apply(found, "sample")
+
+    assert runs.find_run(client, old) is None and not old_model.exists()
+    assert not list((project / "mlartifacts").glob(f"{old}*"))
+    for run_id in (shown, other, by_hand, young):
+        assert runs.find_run(client, run_id) is not None
+    assert shown_model.exists() and other_model.exists()
+    assert client.get_experiment(somebodys).lifecycle_stage == "deleted"  # in the trash, not gone
+    with sqlite3.connect(project / "mlflow.db") as database:
+        kept = database.execute("select count(*) from logged_models where model_id = ?", (trash.model_id,)).fetchone()
+    assert kept == (1,)
+    assert not retention.plan(PARAMS, "sample", [])

@@ -1,0 +1,149 @@
+"""The sweep over seeds reports what its experiments found, as DVC and MLflow both have it."""
+
+import json
+import statistics
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from conftest import ROOT, edit_params
+from tracked_runs import evaluation, track_evaluation, track_training
+
+from pipeline.project.errors import DataError, UsageError
+from pipeline.tracking import runs
+
+sys.path.insert(0, str(ROOT / "scripts"))
+import sweep
+
+SEEDS = (42, 43)
+
+
+def git(*arguments: str) -> str:
+    identity = ["-c", "user.name=test", "-c", "user.email=test@localhost"]
+    done = subprocess.run(["git", *identity, *arguments], check=True, capture_output=True, text=True)
+    return done.stdout.strip()
+
+
+def accuracy(model: str, seed: int) -> float:
+    return evaluation(model)["accuracy"] + 0.001 * (seed - SEEDS[0])
+
+
+@pytest.fixture
+def swept(project: Path) -> Iterator[Path]:
+    """A repository whose two experiments are there, with the outputs and the runs of their trainings."""
+    runs.connect.cache_clear()
+    git("init", "--quiet")
+    git("add", "params.yaml")
+    git("commit", "--quiet", "-m", "params")
+    head = git("rev-parse", "HEAD")
+    for seed in SEEDS:
+        for model in ("single", "stacked"):
+            record = track_training(model, seed=seed, **{"dvc.experiment": sweep.name(seed)})
+            track_evaluation(record, accuracy=accuracy(model, seed))
+        git("add", "reports")
+        git("commit", "--quiet", "-m", sweep.name(seed))
+        git("update-ref", f"refs/exps/{head[:2]}/{head[2:]}/{sweep.name(seed)}", "HEAD")
+        git("reset", "--quiet", "--hard", head)
+    yield project
+    runs.connect.cache_clear()
+
+
+def run(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> None:
+    monkeypatch.setattr(sys, "argv", ["sweep.py", *arguments])
+    sweep.main()
+
+
+def test_the_noise_is_mean_and_deviation_over_the_seeds(
+    swept: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run(monkeypatch, "--seeds", "2")
+    report = json.loads((swept / "reports/noise.json").read_text())
+    for model, found in report["models"].items():
+        values = [accuracy(model, seed) for seed in SEEDS]
+        assert found["test"]["values"] == {str(seed): accuracy(model, seed) for seed in SEEDS}
+        assert found["test"]["mean"] == pytest.approx(statistics.mean(values))
+        assert found["test"]["deviation"] == pytest.approx(0.001 / 2**0.5)
+        low, high = found["test"]["deviation_interval"]
+        assert low < found["test"]["deviation"] < high
+    difference = evaluation("stacked")["accuracy"] - evaluation("single")["accuracy"]
+    assert report["differences"]["stacked - single"]["test"]["mean"] == pytest.approx(difference)
+    assert not (swept / ".sweep").exists()  # nothing was missing, nothing was run
+    assert f"{accuracy('single', 43):.4f}" in capsys.readouterr().out
+
+
+def test_figures_on_which_dvc_and_mlflow_disagree_are_refused(swept: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    client = runs.connect()
+    (changed, *_) = client.search_runs(["1"], "tags.dvc.experiment = 'seed-43' and tags.model = 'single'")
+    runs.log_metrics(changed.info.run_id, {"test/accuracy": 0.99})
+    with pytest.raises(DataError, match=changed.info.run_id):
+        run(monkeypatch, "--seeds", "2")
+    assert not (swept / "reports/noise.json").exists()
+
+
+def test_a_deviation_of_one_seed_is_wrong_usage(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(UsageError, match="at least 2"):
+        run(monkeypatch, "--seeds", "1")
+
+
+DVC_YAML = """
+stages:
+  evaluate:
+    foreach: [single, stacked]
+    do:
+      cmd: python evaluate.py ${item}
+      params: [seed]
+      deps: [evaluate.py]
+      outs:
+        - reports/train/${item}: {cache: false}
+        - reports/evaluate/${item}: {cache: false}
+"""
+EVALUATE = f"""
+import os, subprocess, sys
+sys.path[:0] = [{str(ROOT)!r}, {str(ROOT / "tests")!r}]
+from test_sweep import accuracy
+from tracked_runs import track_evaluation, track_training
+from pipeline.project.params import load_params
+
+model, seed = sys.argv[1], load_params().seed
+record = track_training(model, seed=seed, **{{"dvc.experiment": os.environ["DVC_EXP_NAME"]}})
+track_evaluation(record, accuracy=accuracy(model, seed))
+person = ["-c", "user.name=A test", "-c", "user.email=test@localhost"]
+subprocess.run(["git", "-C", "..", *person, "commit", "--quiet", "--allow-empty", "-m", "meanwhile"], check=True)
+"""
+
+
+@pytest.mark.e2e
+def test_seeds_that_are_missing_run_in_a_clone_while_the_checkout_moves_on(
+    project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runs.connect.cache_clear()
+    (project / "dvc.yaml").write_text(DVC_YAML)
+    (project / "evaluate.py").write_text(EVALUATE)
+    (project / ".gitignore").write_text("/.sweep/\n/mlflow.db*\n/mlartifacts/\n")
+    git("init", "--quiet")
+    subprocess.run([sys.executable, "-m", "dvc", "init", "--quiet"], check=True)
+    git("add", "--all")
+    git("commit", "--quiet", "-m", "project")
+    head = git("rev-parse", "HEAD")
+    run(monkeypatch, "--seeds", "2")
+    report = json.loads((project / "reports/noise.json").read_text())
+    assert report["git_commit"] == head != git("rev-parse", "HEAD")
+    assert sorted(sweep.experiments(head)) == [sweep.name(seed) for seed in SEEDS]
+    for model, found in report["models"].items():
+        assert found["test"]["values"] == {str(seed): accuracy(model, seed) for seed in SEEDS}
+    runs.connect.cache_clear()
+
+
+def test_an_experiment_of_another_seed_is_refused(swept: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    first, second = (sweep.experiments(git("rev-parse", "HEAD"))[sweep.name(seed)] for seed in SEEDS)
+    git("update-ref", f"{sweep.refs(git('rev-parse', 'HEAD'))}{sweep.name(SEEDS[1])}", first, second)
+    with pytest.raises(DataError, match=f"with seed {SEEDS[0]}, not with {SEEDS[1]}"):
+        run(monkeypatch, "--seeds", "2")
+
+
+def test_params_that_no_commit_holds_are_wrong_usage(swept: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    edit_params(swept, seed=7)
+    with pytest.raises(UsageError, match="differs from the commit"):
+        run(monkeypatch, "--seeds", "2")

@@ -1,0 +1,108 @@
+import json
+from collections.abc import Callable
+from pathlib import Path
+from subprocess import CompletedProcess
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from conftest import edit_params
+
+from pipeline.project.atomic import read_json, write_json, write_table
+from pipeline.project.params import load_params
+from pipeline.project.paths import RAW, SPLIT_TABLES, SPLITS, TOKENIZER_REPORT, TOKENS, VALIDATION_REPORT, VOCABULARY
+from pipeline.served_model.tokenizer import SubwordTokenizer
+from pipeline.text.vocabulary import build_vocabulary
+
+RunStage = Callable[..., CompletedProcess[str]]
+
+
+@pytest.fixture
+def splits(project: Path, reviews: pd.DataFrame) -> dict[str, pd.DataFrame]:
+    """A project that stands where `tokenize` begins: raw and split tables of real reviews, and valid data."""
+    edit_params(project, tokenize__vocabulary_size=1000)
+    tables = {"train": reviews[:80], "validation": reviews[80:100], "test": reviews[-50:]}
+    write_table(RAW / "train.parquet", reviews[:100])
+    for split, table in tables.items():
+        write_table(SPLIT_TABLES / f"{split}.parquet", table)
+    write_json(VALIDATION_REPORT, {"success": True})
+    return tables
+
+
+def test_the_stage_encodes_every_split_with_the_vocabulary_of_the_raw_texts(
+    splits: dict[str, pd.DataFrame], reviews: pd.DataFrame, run_stage: RunStage
+) -> None:
+    done = run_stage("tokenize")
+
+    assert done.returncode == 0, done.stderr
+    tokenizer = SubwordTokenizer.load(VOCABULARY)
+    assert list(tokenizer.subwords) == build_vocabulary(reviews["text"][:100], 1000)
+    for split in SPLITS:
+        schema = pq.read_schema(TOKENS / f"{split}.parquet")
+        assert schema.names == ["id", "label", "token_ids"]
+        assert schema.field("token_ids").type.value_type == pa.int32()
+        table = pd.read_parquet(TOKENS / f"{split}.parquet")
+        assert table["id"].tolist() == splits[split]["id"].tolist()
+        assert table["label"].tolist() == splits[split]["label"].tolist()
+        expected = [
+            tokenizer.encode(text, max_tokens=load_params().tokenize.max_tokens) for text in splits[split]["text"]
+        ]
+        assert [ids.tolist() for ids in table["token_ids"]] == expected
+
+
+def test_the_report_counts_what_truncation_does(
+    splits: dict[str, pd.DataFrame], project: Path, run_stage: RunStage
+) -> None:
+    edit_params(project, tokenize__max_tokens=200)
+
+    assert run_stage("tokenize").returncode == 0
+
+    report = read_json(TOKENIZER_REPORT)
+    tokenizer = SubwordTokenizer.load(VOCABULARY)
+    lengths = pd.Series([len(tokenizer.encode(text)) for text in splits["test"]["text"]])
+    assert report["vocabulary_size"] == tokenizer.vocabulary_size
+    assert report["max_tokens"] == 200
+    assert report["splits"]["test"] == {
+        "rows": 50,
+        "tokens": int(lengths.clip(upper=200).sum()),
+        "truncated": int((lengths > 200).sum()),
+        "truncated_share": (lengths > 200).mean(),
+        "longest": lengths.max(),
+        "mean_length": round(lengths.mean(), 1),
+        "median_length": lengths.median(),
+    }
+    assert report["splits"]["test"]["truncated"] > 0
+
+
+def test_two_runs_write_the_same_bytes(splits: dict[str, pd.DataFrame], run_stage: RunStage) -> None:
+    def outputs() -> list[bytes]:
+        assert run_stage("tokenize").returncode == 0
+        return [path.read_bytes() for path in (VOCABULARY, TOKENIZER_REPORT, *sorted(TOKENS.iterdir()))]
+
+    assert outputs() == outputs()
+
+
+@pytest.mark.parametrize("content", [{"success": False}, {}, []])
+def test_data_that_failed_validation_are_not_tokenized(
+    splits: dict[str, pd.DataFrame], run_stage: RunStage, content: object
+) -> None:
+    VALIDATION_REPORT.write_text(json.dumps(content))
+
+    done = run_stage("tokenize")
+
+    assert done.returncode == 3
+    assert str(VALIDATION_REPORT) in done.stderr
+    assert not VOCABULARY.exists()
+
+
+def test_a_text_without_ids_is_named_by_file_and_row(splits: dict[str, pd.DataFrame], run_stage: RunStage) -> None:
+    table = splits["test"].assign(text=["good", " \n", *splits["test"]["text"][2:]])
+    write_table(SPLIT_TABLES / "test.parquet", table)
+
+    done = run_stage("tokenize")
+
+    assert done.returncode == 3
+    row = table["id"].iloc[1]
+    assert done.stderr == f"error: {SPLIT_TABLES}/test.parquet: row {row}: the text is blank\n"
+    assert not TOKENS.exists()

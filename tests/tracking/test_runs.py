@@ -1,0 +1,139 @@
+"""What the MLflow store holds of a training is enough to tell runs apart, and to know what became of each."""
+
+import json
+import shutil
+from collections.abc import Iterator
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from conftest import track_in
+from tracked_runs import evaluation, history, track_evaluation, track_training
+
+from pipeline.project.errors import PipelineError
+from pipeline.project.paths import BATCHES
+from pipeline.tracking import restoration, runs
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+    from mlflow.entities import Run
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with an empty store; making it takes seconds."""
+    folder = tmp_path_factory.mktemp("store")
+    with pytest.MonkeyPatch.context() as patch:
+        track_in(folder, patch)
+        runs.connect.cache_clear()
+        runs.connect()
+        runs.connect.cache_clear()
+    return folder
+
+
+@pytest.fixture
+def client(store: Path, project: Path) -> "Iterator[MlflowClient]":
+    """A client of a store of the test's own, in the test's project folder."""
+    shutil.copy(store / "mlflow.db", project)
+    runs.connect.cache_clear()
+    yield runs.connect()
+    runs.connect.cache_clear()
+
+
+def note(client: "MlflowClient", run_id: str) -> str:
+    return client.get_run(run_id).data.tags["mlflow.note.content"]
+
+
+def found_runs(client: "MlflowClient", condition: str = "") -> "list[Run]":
+    return list(client.search_runs([runs.experiment_id(client)], condition))
+
+
+def interrupted_training(client: "MlflowClient") -> "Run":
+    with (
+        pytest.raises(PipelineError, match="goes on from its last epoch"),
+        runs.training_run("single", None, {"model": "single", "dataset": "sample"}, {}),
+    ):
+        (run,) = found_runs(client)
+        assert "in training" in run.data.tags["mlflow.note.content"]
+        raise KeyboardInterrupt
+    return client.get_run(run.info.run_id)
+
+
+def test_a_runs_description_tells_what_became_of_it(client: "MlflowClient") -> None:
+    run = interrupted_training(client)
+    assert run.info.status == "KILLED"
+    assert "**single** on **sample**: interrupted" in note(client, run.info.run_id)
+
+    commit = {"mlflow.source.git.commit": "0123456789", "git.dirty": "true"}
+    record = track_training("stacked", seed=7, **commit)
+    told = note(client, record["run_id"])
+    best = history("stacked")["val_accuracy"].max()
+    assert f"validation accuracy {best:.4f}, kept of epoch" in told
+    assert "commit `01234567` with uncommitted changes" in told
+    assert "on CPU" in told and "seed 7" in told
+    assert "test accuracy" not in told
+
+    track_evaluation(record)
+    accuracy, (low, high) = evaluation("stacked")["accuracy"], evaluation("stacked")["intervals"]["accuracy"]
+    told = note(client, record["run_id"])
+    assert f"test accuracy **{accuracy:.4f}**, 95% interval {low:.4f} to {high:.4f}" in told
+
+
+def test_a_runs_name_says_model_and_time_or_dvc_experiment(client: "MlflowClient") -> None:
+    record = track_training("single")
+    begun = datetime.fromisoformat(record["begun"]).astimezone()
+    assert client.get_run(record["run_id"]).info.run_name == f"single {begun:%m-%d %H:%M}"
+    trial = track_training("single", **{"dvc.experiment": "wider"})
+    assert client.get_run(trial["run_id"]).info.run_name == "single wider"
+
+
+def test_a_run_that_is_no_training_is_told_from_trainings(client: "MlflowClient") -> None:
+    training = track_training("single")["run_id"]
+    with runs.tracked_run("retrain", "retrain 11-23", {"new_reviews": "120"}) as job:
+        pass
+    assert {run.info.run_id: run.info.status for run in found_runs(client)} == {job: "FINISHED", training: "FINISHED"}
+    assert [run.info.run_id for run in found_runs(client, "tags.kind = 'training'")] == [training]
+    assert "mlflow.note.content" not in client.get_run(job).data.tags
+
+
+def test_a_training_shows_its_data_sets_curves_and_slices(client: "MlflowClient", project: Path) -> None:
+    lock = {"path": str(BATCHES / "train"), "md5": "0123abcd.dir"}
+    (project / "dvc.lock").write_text(json.dumps({"stages": {"batch": {"outs": [lock]}}}))
+    record = track_training("single")
+    track_evaluation(record)
+    track_evaluation(record)  # a stage that runs twice leaves one table
+
+    linked = client.get_run(record["run_id"]).inputs.dataset_inputs
+    assert {(item.dataset.name, item.dataset.digest) for item in linked} == {
+        ("sample-training", "0123abcd.dir"),
+        ("sample-validation", "untracked"),
+    }
+    curve = client.get_metric_history(record["run_id"], "val/accuracy")
+    assert [(point.step, point.value) for point in curve] == [
+        (epoch["epoch"], epoch["val_accuracy"]) for epoch in history("single").to_dict("records")
+    ]
+    table: dict[str, Any] = json.loads(
+        Path(client.download_artifacts(record["run_id"], "tables/slices.json")).read_text()
+    )
+    rows = [dict(zip(table["columns"], row, strict=True)) for row in table["data"]]
+    assert rows == evaluation("single")["slices"]
+
+
+def test_a_run_made_anew_from_its_outputs_tells_the_same(client: "MlflowClient") -> None:
+    md5 = {f"md5.{path}": f"{context}.dir" for context, path in runs.INPUTS.items()}
+    record = track_training("stacked", **md5)
+    track_evaluation(record)
+    original = client.get_run(record["run_id"])
+    client.delete_run(record["run_id"])
+
+    run_id, _, _ = restoration.recorded_run("stacked")
+
+    restored = client.get_run(run_id)
+    assert restored.data.tags["restored_from"] == record["run_id"]
+    assert restored.info.run_name == f"{original.info.run_name} (restored)"
+    assert abs(restored.info.start_time - original.info.start_time) < 1000
+    assert restored.data.metrics == original.data.metrics
+    assert restored.data.params == original.data.params
+    assert note(client, run_id) == note(client, record["run_id"])
+    assert {item.dataset.digest for item in restored.inputs.dataset_inputs} == {"training.dir", "validation.dir"}
