@@ -5,7 +5,7 @@ BIN := $(abspath $(VENV))/bin
 export PATH := $(BIN):$(PATH)
 READY := $(VENV)/.ready
 
-.PHONY: demo test lint repro bench sweep readme lock clean
+.PHONY: demo test lint repro plots bench sweep readme lock clean
 .DEFAULT_GOAL := help
 
 help: ## List what can be made
@@ -15,6 +15,7 @@ $(READY): requirements.lock pyproject.toml
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	$(BIN)/python scripts/plots.py
 	@touch $@
 
 demo: $(READY) ## Run the whole pipeline on the embedded sample, in .demo/
@@ -27,9 +28,14 @@ lint: $(READY)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/lint-imports
 
 repro: $(READY) ## Run the pipeline on the data set that params.yaml names
 	$(BIN)/dvc repro
+
+plots: $(READY) ## Draw the models' curves on a page that needs no network
+	$(BIN)/python scripts/plots.py
+	$(BIN)/dvc plots show
 
 bench: $(READY) ## Measure speed beside the classic loop and TFDS, in half an hour (QUICK=1: in 5 minutes)
 	$(BIN)/python -m benchmarks $(if $(QUICK),--quick)

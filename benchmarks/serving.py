@@ -26,6 +26,7 @@ from pipeline.project.params import Params, load_params
 from pipeline.project.paths import REVIEW_COLUMNS, SPLIT_TABLES, TOKENIZER, VOCABULARY, model_file
 from pipeline.project.run_command import run_command
 from pipeline.registry import versions
+from pipeline.served_model import network
 from pipeline.serving import files
 from pipeline.text.batching import make_batches
 from pipeline.text.encoding import load_tokenizer
@@ -101,7 +102,6 @@ def _http_milliseconds(uri: str, texts: list[str], requests: int) -> dict[str, f
 def _bulk(uri: str, texts: list[str], params: Params, rounds: int) -> dict[str, Any]:
     """Returns reviews a second of three ways that take turns: raw text to label, Keras's `predict` on padded batches,
     and the evaluation's scoring of the same batches."""
-    import keras
     import pandas as pd
     import tensorflow as tf
 
@@ -118,7 +118,7 @@ def _bulk(uri: str, texts: list[str], params: Params, rounds: int) -> dict[str, 
     )
     batches = [batch.token_ids for batch in padded]
     folder = Path(pyfunc._model_impl.context.artifacts["classifier"])
-    plain = keras.models.load_model(folder / "model.keras", compile=False)
+    plain = network.load_network(folder / "weights.npz")
     evaluated = networks.accelerate(plain)
     data = tf.data.Dataset.from_generator(
         lambda: iter(batches), output_signature=tf.TensorSpec((None, None), tf.int32)

@@ -11,6 +11,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import plots
+
 ROOT = Path(__file__).resolve().parent.parent
 DEMO = ROOT / ".demo"
 BIN = Path(sys.executable).parent
@@ -22,6 +24,7 @@ MEASURED = "reports/noise.json"
 
 def main() -> None:
     copy_checkout(DEMO)
+    plots.prepare(DEMO)
     for command in (["dvc", "repro"], ["sentiment", "summary"]):
         done = subprocess.run([str(BIN / command[0]), *command[1:]], cwd=DEMO, env=environment(DEMO))
         if done.returncode:

@@ -30,13 +30,12 @@ from sqlalchemy import event
 from sqlalchemy.engine import Engine
 from sqlalchemy.engine.default import DefaultDialect
 
-from pipeline.project.atomic import read_json
 from pipeline.project.errors import PipelineError
 from pipeline.project.params import load_params
-from pipeline.project.paths import train_reports
+from pipeline.project.training_record import read_record
 from pipeline.registry import champion, verification, versions
+from pipeline.registry.challenge import register_trained
 from pipeline.registry.ledger import Ledger
-from pipeline.stages.register import register
 from pipeline.tracking import runs
 
 NAME = "imdb-sentiment-sample"
@@ -44,17 +43,17 @@ NAME = "imdb-sentiment-sample"
 
 def log() -> dict[str, Any]:
     """Logs the trained model, and returns the ids of the run's models that are whole, with the hash of their files."""
-    record = read_json(train_reports("tiny") / "run.json")
-    candidate = versions.Candidate("tiny", record["run_id"], record["weights_sha256"], 0.5, 0.7)
+    record = read_record("tiny")
+    candidate = versions.Candidate("tiny", record["run_id"], record["weights_sha256"], record["params"], 0.5, 0.7)
     client = runs.connect()
-    versions.logged_model(client, candidate, max_tokens=32)
+    versions.logged_model(client, candidate)
     models = versions.logged_models(client, candidate.run_id)
     return {model.model_id: [model.status, versions.files_digest(f"models:/{model.model_id}")] for model in models}
 
 
 ACTIONS: dict[str, Callable[[], Any]] = {
     "log": log,
-    "register": register,
+    "register": lambda: register_trained(load_params()),
     "promote": lambda: champion.promote(NAME, "1", "because"),
     "rollback": lambda: champion.rollback(NAME, "because"),
 }
@@ -95,7 +94,7 @@ class Killer:
                 file.write_bytes(content[: len(content) // 2])
                 self.done("file")
             copied = copy2(source, target, **options)
-            if Path(source).suffix in (".keras", ".parquet"):
+            if Path(source).suffix in (".npz", ".parquet"):
                 self.done("file")
             return copied
 

@@ -57,8 +57,10 @@ def main() -> None:
         model.set_weights([rng.uniform(-0.7, 0.7, weight.shape) for weight in model.get_weights()])
         save_model(model_file(name), model, model_params)
         run = client.create_run(experiment_id(client), run_name=name)
-        candidate = versions.Candidate(name, run.info.run_id, weights_sha256(model), val_accuracy=0.5, val_loss=0.7)
-        logged = versions.log_model(candidate, max_tokens=max_tokens)
+        served = {**model_params.model_dump(), "max_tokens": max_tokens}
+        weights = weights_sha256(model)
+        candidate = versions.Candidate(name, run.info.run_id, weights, served, val_accuracy=0.5, val_loss=0.7)
+        logged = versions.log_model(candidate)
         version = client.create_model_version(NAME, logged.model_uri, run.info.run_id, model_id=logged.model_id)
         client.set_terminated(run.info.run_id)
         paths[name] = logged.artifact_path.removeprefix("file://")

@@ -1,4 +1,4 @@
-"""A working folder with all reports of two models, made in a second from drawn predictions: what `card` and `report`
+"""A working folder with all reports of two models, made in a second from drawn predictions: what `compare` and `report`
 read, written by the functions that the stages call."""
 
 from pathlib import Path
@@ -7,10 +7,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from pipeline.evaluation import comparison, curves, metrics, model_report
-from pipeline.evaluation.model_report import report
+from pipeline.evaluation import comparison, metrics, model_report
 from pipeline.project import atomic, paths
+from pipeline.project.training_record import write_run
 from pipeline.reporting import plots, results
+from pipeline.stages.compare import write_curves
 from pipeline.studies import challenge_sentences, gradient_reach
 
 REVIEWS = 400
@@ -34,26 +35,29 @@ def predictions(skill: float) -> pd.DataFrame:
     )
 
 
-def record(model: str, val_accuracy: float) -> dict[str, Any]:
-    """A `run.json`."""
-    metrics = {"epochs": 2, "best_epoch": 1, "training_seconds": 61.5, "parameters": 598_209}
+def training(model: str, val_accuracy: float) -> dict[str, Any]:
+    """A `training.json`."""
+    metrics = {"epochs": 2, "best_epoch": 1, "parameters": 598_209}
     params = {"cell": "lstm", "embedding_dim": 64, "recurrent_units": [64], "pooling": "last", "dense_units": 64}
-    rates = {"dropout": 0.5, "token_dropout": 0.3, "learning_rate": 0.002, "batch_size": 64}
-    tags = {"model": model, "dataset": "imdb_reviews", "seed": "42", "device": "CPU", "python": "3.11.7"}
-    made_from = {"version.tensorflow": "2.21.0", "version.keras": "3.15.0", "md5.data/batches/train": "e" * 32 + ".dir"}
-    commit = {"mlflow.source.git.commit": "c0ffee" + "0" * 34, "git.dirty": "false"}
+    rates = {"dropout": 0.5, "token_dropout": 0.3, "learning_rate": 0.002, "batch_size": 64, "seed": 42}
     return {
-        "run_id": "1" * 32,
         "model": model,
         "weights_sha256": "a" * 64,
         "metrics": metrics | {"best_val_accuracy": val_accuracy, "best_val_loss": 0.4},
         "params": params | rates,
-        "tags": tags | made_from | commit,
     }
 
 
+def tags(model: str) -> dict[str, str]:
+    """What a run is made from and by."""
+    identity = {"model": model, "dataset": "imdb_reviews", "seed": "42", "device": "CPU", "python": "3.11.7"}
+    made_from = {"version.tensorflow": "2.21.0", "version.keras": "3.15.0", "md5.data/batches/train": "e" * 32 + ".dir"}
+    commit = {"mlflow.source.git.commit": "c0ffee" + "0" * 34, "git.dirty": "false"}
+    return identity | made_from | commit
+
+
 def padding_study() -> dict[str, Any]:
-    outcome = {"accuracy": 0.8725, "sentences": {}, "padded": 100, "mean_change": 0.0}
+    outcome = {"accuracy": 0.8725, "sentences": {"positive": 0.9, "negative": 0.1}, "padded": 100, "mean_change": 0.0}
     masked = outcome | {"largest_change": 1e-7, "flipped": 0}
     unmasked = outcome | {"largest_change": 0.88, "flipped": 21, "accuracy": 0.7512}
     return {
@@ -93,30 +97,35 @@ def expectation(sentence: str, unexpected: int) -> dict[str, Any]:
 
 def write(folder: Path) -> None:
     """Writes all reports to `folder`, which must be the working folder."""
-    tables = {"single": predictions(1.0), "stacked": predictions(1.4), "baseline": predictions(2.0)}
+    tables = {"single": predictions(1.0), "stacked": predictions(1.4), paths.NGRAMS: predictions(2.0)}
+    test = tables["single"][["id", "label"]].assign(text=TEXT)
+    atomic.write_table(paths.SPLIT_TABLES / "test.parquet", test)
     for (name, table), val_accuracy in zip(tables.items(), (0.86, 0.87, 0.9), strict=True):
         label, logit = table["label"].to_numpy(), table["logit"].to_numpy()
-        metrics = report(label, logit, bins=15, samples=100, seed=42)
-        reports = paths.evaluation_reports(name)
-        reports.mkdir(parents=True)
-        for kind, curve in curves.curves(label, logit, bins=15).items():
-            curve.to_csv(reports / f"{kind}.csv", index=False)
-        if name == "baseline":
-            atomic.write_json(paths.BASELINE_REPORT, metrics | {"features": 615_616, "seconds": 17.0})
+        found = model_report.report(label, logit, bins=15, samples=100, seed=42)
+        atomic.write_table(paths.predictions_file(name), table)
+        if name == paths.NGRAMS:
+            atomic.write_json(paths.metrics_file(name), found | {"features": 615_616})
+            atomic.write_json(paths.run_file(name), {"metrics": {"training_seconds": 17.0}})
             continue
-        metrics["slices"] = model_report.slices(label, logit, LENGTH, samples=100, seed=42)
-        atomic.write_json(reports / "metrics.json", metrics)
+        found["slices"] = model_report.slices(label, logit, LENGTH, samples=100, seed=42)
+        atomic.write_json(paths.metrics_file(name), found)
+        reports = paths.evaluation_reports(name)
         atomic.write_json(reports / "padding_study.json", padding_study())
         atomic.write_json(
             reports / "limits.json", challenge_sentences.limits(lambda texts: np.linspace(0, 1, len(texts)))
         )
         atomic.write_json(reports / "gates.json", gates())
-        atomic.write_json(paths.train_reports(name) / "run.json", record(name, val_accuracy))
+        atomic.write_json(paths.train_reports(name) / "training.json", training(name, val_accuracy))
+        begun = {"run_id": "1" * 32, "begun": "2026-11-22T03:00:00+00:00"}
+        times = {"training_seconds": 61.5, "seconds_per_epoch": 30.8}
+        write_run(name, begun, times=times, epoch_seconds=[31.0, 30.5], tags=tags(name))
         epochs = {"epoch": [1, 2], "accuracy": [0.7, 0.8], "loss": [0.6, 0.5]}
         history = pd.DataFrame(epochs | {"val_accuracy": [0.75, 0.74], "val_loss": [0.5, 0.6]})
         history.to_csv(paths.train_reports(name) / "history.csv", index=False)
-    compared = comparison.compare(tables, ["baseline"], "stacked", LENGTH, TEXT, samples=100, seed=42)
+    compared = comparison.compare(tables, [paths.NGRAMS], "stacked", LENGTH, TEXT, samples=100, seed=42)
     atomic.write_json(paths.COMPARISON_REPORT, compared)
+    write_curves(tables, ["single", "stacked"], bins=15)
     write_data_reports()
     plots.batching(
         paths.BATCHING_PICTURE,
@@ -165,11 +174,11 @@ def registry(challenger: pd.DataFrame, champion: pd.DataFrame) -> dict[str, Any]
     """A report of `register` that promoted version 4 over version 2."""
 
     def made_from(version: str, model: str, accuracy: float) -> dict[str, Any]:
-        told = record(model, 0.87)
-        params = {name: str(value) for name, value in told["params"].items()} | {"learning_rate": f"0.00{version}"}
+        learnt = training(model, 0.87)["params"]
+        params = {name: str(value) for name, value in learnt.items()} | {"learning_rate": f"0.00{version}"}
         accuracies = {"test_accuracy": accuracy, "val_accuracy": 0.87}
         return {"version": version, "model": model, "registered": "2026-11-23", "params": params, **accuracies} | {
-            "tags": {name: value for name, value in told["tags"].items() if name != "model"}
+            "tags": {name: value for name, value in tags(model).items() if name != "model"}
         }
 
     lines = [

@@ -32,11 +32,15 @@ stages:
     cmd: python train.py
     params: [models]
     deps: [data/splits, train.py]
-    outs: [models/tiny, data/predictions, reports/train/tiny: {cache: false}]
+    outs:
+      - models/tiny
+      - data/predictions
+      - reports/train/tiny: {cache: false}
+      - reports/runs/tiny.json: {cache: false}
   register:
     cmd: python -m pipeline.stages.register
     params: [gate]
-    deps: [data/splits, data/predictions, models/tiny, reports/train]
+    deps: [data/splits, data/predictions, models/tiny, reports/train, reports/runs]
     outs: [reports/registry.json: {cache: false, persist: true}]
 """
 GITIGNORE = """
@@ -64,7 +68,7 @@ def make(folder: Path) -> None:
     )
     assert trained.returncode == 0, trained.stderr[-3000:]
     shutil.rmtree(folder / paths.SPLIT_TABLES)
-    reviews = pd.read_parquet(ROOT / "pipeline/sample/reviews.parquet")
+    reviews = pd.read_parquet(ROOT / "pipeline/data/sample/reviews.parquet")
     count = trained_project.TEST_REVIEWS
     for split, table in (("test", reviews.head(count)), ("train", reviews.iloc[count : count + KNOWN])):
         atomic.write_table(folder / paths.RAW / f"{split}.parquet", table)
@@ -87,7 +91,7 @@ def make(folder: Path) -> None:
 
 def reviews(count: int, start: int = 500) -> pd.DataFrame:
     """Returns real reviews that the project does not know yet, with the columns text and label."""
-    table = pd.read_parquet(ROOT / "pipeline/sample/reviews.parquet").iloc[start : start + count]
+    table = pd.read_parquet(ROOT / "pipeline/data/sample/reviews.parquet").iloc[start : start + count]
     return table[["text", "label"]].reset_index(drop=True)
 
 

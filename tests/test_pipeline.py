@@ -13,12 +13,14 @@ from typing import Any
 import pandas as pd
 import pytest
 from conftest import ROOT, edit_params
+from ruamel.yaml import YAML
 
 sys.path.insert(0, str(ROOT / "scripts"))
 import demo
 
 pytestmark = pytest.mark.e2e
 
+OPENED = "opened-by-stages"
 SMALLER = {
     "models__single__embedding_dim": 8,
     "models__stacked__embedding_dim": 8,
@@ -39,7 +41,8 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("pipeline")
     demo.copy_checkout(folder)
     edit_params(folder, **SMALLER)
-    done = run(folder, "dvc", "repro")
+    watched = f"{ROOT / 'tests/opened_files'}{os.pathsep}{folder}"
+    done = run(folder, "dvc", "repro", PYTHONPATH=watched, OPENED_FILES=str(folder / OPENED))
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
     return folder
 
@@ -68,12 +71,18 @@ def would_run(folder: Path) -> set[str]:
     return set(status)
 
 
+def both(*stages: str) -> set[str]:
+    return {f"{stage}@{model}" for stage in stages for model in ("single", "stacked")}
+
+
 def record(folder: Path, model: str) -> dict:
-    return json.loads((folder / f"reports/train/{model}/run.json").read_text())
+    training = json.loads((folder / f"reports/train/{model}/training.json").read_text())
+    run = json.loads((folder / f"reports/runs/{model}.json").read_text())
+    return {**training, **run, "metrics": training["metrics"] | run["metrics"]}
 
 
 def metrics(folder: Path, model: str) -> dict:
-    return json.loads((folder / f"reports/evaluate/{model}/metrics.json").read_text())
+    return json.loads((folder / f"reports/metrics/{model}.json").read_text())
 
 
 def in_folder(folder: Path, code: str, **environment: str) -> Any:
@@ -85,7 +94,7 @@ def in_folder(folder: Path, code: str, **environment: str) -> Any:
 
 def test_the_summary_names_each_model_with_its_results(finished: Path) -> None:
     printed = run(finished, "sentiment", "summary").stdout
-    for name in ("single", "stacked", "baseline"):
+    for name in ("single", "stacked", "n-grams"):
         assert name in printed
     assert f"{record(finished, 'single')['metrics']['parameters']:,}" in printed
     assert str(finished / "reports") in printed
@@ -101,28 +110,69 @@ def test_a_second_repro_runs_no_stage(finished: Path) -> None:
     ("key", "value", "stages"),
     [
         ("models__single__recurrent_units", [9], {"train@single", "evaluate@single"}),
-        ("batch__batch_size", 32, {"batch", "train@single", "train@stacked"}),
-        ("evaluate__calibration_bins", 10, {"baseline", "evaluate@single", "evaluate@stacked"}),
+        ("batch__batch_size", 32, {"batch", *both("train")}),
+        (
+            "evaluate__calibration_bins",
+            10,
+            {"ngrams", *both("evaluate", "track")},
+        ),
+        (
+            "tokenize__max_tokens",
+            90,
+            {"tokenize", *both("train", "evaluate")},
+        ),
+        ("tokenize__vocabulary_size", 1000, {"vocabulary", *both("train")}),
     ],
 )
 def test_a_changed_param_concerns_only_the_stages_that_read_it(
     copy: Path, key: str, value: object, stages: set
 ) -> None:
     edit_params(copy, **{key: value})
-    assert would_run(copy) - {"compare", "card", "register", "report"} == stages
+    assert would_run(copy) - {"compare", "register", "report"} == stages
 
 
 def test_an_edited_module_concerns_only_the_stages_that_use_it(copy: Path) -> None:
     with (copy / "pipeline/reporting/plots.py").open("a") as file:
         file.write("# edited\n")
-    assert would_run(copy) == {"batch", "evaluate@single", "evaluate@stacked"}
+    assert would_run(copy) == {"batch", "track@single", "track@stacked"}
+
+
+def test_no_stage_opens_code_that_it_does_not_depend_on(finished: Path) -> None:
+    stages = YAML(typ="safe").load((finished / "dvc.yaml").read_text())["stages"]
+    lines = [line.partition(" ") for line in (finished / OPENED).read_text().splitlines()]
+    opened = {(stage.split("@")[0], Path(name)) for stage, _, name in lines if Path(name).is_relative_to(finished)}
+    assert {stage for stage, _ in opened} == set(stages)
+    for stage, file in opened:
+        if file.parent.name == "__pycache__":
+            file = file.parent.parent / f"{file.name.split('.')[0]}.py"
+        name = file.relative_to(finished).as_posix()
+        plumbing = name.startswith(("pipeline/project/", "pipeline/tracking/")) or file.name == "__init__.py"
+        if name.startswith("pipeline/") and file.is_file() and not plumbing:
+            deps = stages[stage].get("do", stages[stage])["deps"]
+            assert any(name == dep or name.startswith(f"{dep}/") for dep in deps), f"{stage} opens {name}"
+
+
+def test_another_run_that_ends_in_the_same_weights_reruns_what_tells_of_runs_alone(copy: Path) -> None:
+    before = record(copy, "single")
+    versions = json.loads((copy / "reports/registry.json").read_text())["versions"]
+    ran = run(copy, "dvc", "repro", "--force", "--single-item", "train@single")
+    assert ran.returncode == 0, ran.stderr[-3000:]
+    after = record(copy, "single")
+    assert after["run_id"] != before["run_id"] and after["weights_sha256"] == before["weights_sha256"]
+    done = run(copy, "dvc", "repro")
+    assert done.returncode == 0, done.stderr[-3000:]
+    reran = {line.split("'")[1] for line in done.stdout.splitlines() if line.startswith("Running stage")}
+    assert reran == {"track@single", "register", "report"}
+    assert json.loads((copy / "reports/registry.json").read_text())["versions"] == versions
+    runs = {run["id"]: run for run in in_folder(copy, RUNS)}
+    assert runs[after["run_id"]]["metrics"]["test/accuracy"] == metrics(copy, "single")["accuracy"]
 
 
 def test_the_reports_hold_what_the_stages_found(finished: Path) -> None:
     reports = finished / "reports"
     split = json.loads((reports / "split.json").read_text())
     batching = json.loads((reports / "batching.json").read_text())
-    metrics = json.loads((reports / "evaluate/single/metrics.json").read_text())
+    metrics = json.loads((reports / "metrics/single.json").read_text())
     study = json.loads((reports / "evaluate/single/padding_study.json").read_text())
     predictions = pd.read_parquet(finished / "data/predictions/single.parquet")
     test = pd.read_parquet(finished / "data/splits/test.parquet")
@@ -155,7 +205,7 @@ import json, mlflow
 from pipeline.tracking.runs import connect, experiment_id
 client = connect()
 runs = client.search_runs([experiment_id(client)])
-print(json.dumps([{"status": r.info.status, "tags": r.data.tags, "metrics": r.data.metrics,
+print(json.dumps([{"id": r.info.run_id, "status": r.info.status, "tags": r.data.tags, "metrics": r.data.metrics,
     "epochs": [m.step for m in client.get_metric_history(r.info.run_id, "val/loss")],
     "contexts": sorted(d.tags[0].value for d in r.inputs.dataset_inputs)} for r in runs]))
 """
@@ -202,7 +252,9 @@ def test_the_champion_scores_raw_text_as_the_evaluation_did(finished: Path) -> N
     scored = in_folder(finished, SCORE)
     expected = pd.read_parquet(finished / f"data/predictions/{best}.parquet").head(50)
     assert scored["columns"] == ["label", "probability", "logit"]
-    assert scored["card"] == (finished / "reports/model_card.md").read_text()
+    card, _, made_by = scored["card"].partition("\nTrained in ")
+    assert card == (finished / "reports/model_card.md").read_text()
+    assert " s on CPU, TensorFlow " in made_by
     assert scored["probability"] == pytest.approx(expected["probability"].tolist(), abs=1e-5)
     assert scored["label"] == ["positive" if p > 0.5 else "negative" for p in expected["probability"]]
     assert "row 1" in scored["refused"] and "blank" in scored["refused"]
@@ -267,6 +319,7 @@ def test_a_tracking_server_gets_runs_versions_and_champion(copy: Path) -> None:
 @pytest.mark.parametrize(("stop", "status"), [(signal.SIGKILL, "KILLED"), (signal.SIGTERM, "KILLED")])
 def test_a_killed_training_goes_on_and_ends_in_the_same_weights(copy: Path, stop: signal.Signals, status: str) -> None:
     expected = record(copy, "stacked")
+    model = (copy / "models/stacked/weights.npz").read_bytes()
     training = subprocess.Popen(
         [sys.executable, "-u", "-m", "pipeline.stages.train", "stacked"],
         cwd=copy,
@@ -290,6 +343,7 @@ def test_a_killed_training_goes_on_and_ends_in_the_same_weights(copy: Path, stop
     assert resumed.returncode == 0, resumed.stderr[-3000:]
     assert "Epoch 1/" not in resumed.stdout
     assert record(copy, "stacked")["weights_sha256"] == expected["weights_sha256"]
+    assert (copy / "models/stacked/weights.npz").read_bytes() == model
     assert not list((copy / "checkpoints/stacked").iterdir())
     runs = [r for r in in_folder(copy, RUNS) if r["tags"]["model"] == "stacked"]
     assert [r["status"] for r in runs] == ["FINISHED", "FINISHED"]
@@ -302,8 +356,8 @@ def test_a_killed_training_goes_on_and_ends_in_the_same_weights(copy: Path, stop
         (["split"], "data/raw/train.parquet", "data/raw/train.parquet is not a Parquet table"),
         (["train", "single"], "data/batches/train/batches.parquet", "is not a Parquet table"),
         (["train", "single"], "models/tokenizer/vocabulary.txt", "vocabulary.txt is not a vocabulary"),
-        (["evaluate", "single"], "models/single/model.keras", "model.keras is not a model of its params"),
-        (["register"], "reports/train/single/run.json", "run.json is not the JSON file that belongs there"),
+        (["evaluate", "single"], "models/single/weights.npz", "weights.npz is not a model of its params"),
+        (["register"], "reports/runs/single.json", "single.json is not the JSON file that belongs there"),
     ],
 )
 def test_a_foreign_file_in_a_stages_place_is_named(copy: Path, stage: list[str], damaged: str, message: str) -> None:

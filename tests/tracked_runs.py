@@ -2,31 +2,39 @@
 
 import json
 import shutil
+import tempfile
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
+import reported_project
 from conftest import ROOT
 
-from pipeline.project import paths
+from pipeline.project import atomic, paths
+from pipeline.project.training_record import read_record, write_run
+from pipeline.stages import track
 from pipeline.tracking import runs
 
-HISTORY = ("epoch", "accuracy", "loss", "val_accuracy", "val_loss", "seconds")
+
+def committed(file: Path) -> dict[str, Any]:
+    return json.loads((ROOT / file).read_text())
 
 
 def history(model: str) -> pd.DataFrame:
-    """The committed learning curve of `model`."""
-    return pd.read_csv(ROOT / paths.train_reports(model) / "history.csv")[list(HISTORY)]
+    """The committed learning curve of `model`, with the seconds that its run took for each epoch."""
+    curve = pd.read_csv(ROOT / paths.train_reports(model) / "history.csv")
+    return curve.assign(seconds=committed(paths.run_file(model))["epoch_seconds"])
 
 
 def evaluation(model: str) -> dict[str, Any]:
     """The committed metrics of `model` on test."""
-    return json.loads((ROOT / paths.evaluation_reports(model) / "metrics.json").read_text())
+    return committed(paths.metrics_file(model))
 
 
 def track_training(model: str, *, seed: int = 42, **tags: str) -> dict[str, Any]:
-    """Tracks a training of `model` in the working folder; returns its `run.json`, which it writes."""
-    committed = json.loads((ROOT / paths.train_reports(model) / "run.json").read_text())
-    params = committed["params"] | {"seed": seed}
+    """Tracks a training of `model` in the working folder; returns its record, whose two files it writes."""
+    learnt = committed(paths.train_reports(model) / "training.json")
+    params = learnt["params"] | {"seed": seed}
     identity = {"model": model, "dataset": "sample", "device": "CPU", **tags}
     curve = history(model)
     best = curve.loc[curve["val_accuracy"].idxmax()]
@@ -39,30 +47,36 @@ def track_training(model: str, *, seed: int = 42, **tags: str) -> dict[str, Any]
             "best_epoch": int(best["epoch"]),
             "best_val_accuracy": float(best["val_accuracy"]),
             "best_val_loss": float(best["val_loss"]),
+        }
+        times = {
             "training_seconds": float(curve["seconds"].sum()),
             "seconds_per_epoch": float(curve["seconds"].median()),
         }
-        runs.log_metrics(run_id, metrics)
-        record = {
-            **runs.run_record(run_id),
-            "model": model,
-            "weights_sha256": committed["weights_sha256"],
-            "metrics": metrics,
-            "params": params,
-            "tags": identity,
-        }
+        runs.log_metrics(run_id, metrics | times)
+        runs.log_weights(run_id, learnt["weights_sha256"])
         folder = paths.train_reports(model)
-        folder.mkdir(parents=True, exist_ok=True)
-        curve.to_csv(folder / "history.csv", index=False)
-        (folder / "run.json").write_text(json.dumps(record))
+        training = {"model": model, "weights_sha256": learnt["weights_sha256"], "metrics": metrics, "params": params}
+        atomic.write_json(folder / "training.json", training)
+        curve.drop(columns="seconds").to_csv(folder / "history.csv", index=False)
+        seconds = curve["seconds"].tolist()
+        write_run(model, runs.run_record(run_id), times=times, epoch_seconds=seconds, tags=identity)
         runs.log_artifacts(run_id, folder, "train")
-    return record
+    return read_record(model)
 
 
 def track_evaluation(record: dict[str, Any], *, accuracy: float | None = None) -> None:
     """Tracks the committed evaluation, with an `accuracy` of its own if given, as that of a tracked training."""
-    folder = paths.evaluation_reports(record["model"])
-    shutil.copytree(ROOT / folder, folder, dirs_exist_ok=True)
-    if accuracy is not None:
-        (folder / "metrics.json").write_text(json.dumps(evaluation(record["model"]) | {"accuracy": accuracy}))
-    runs.log_evaluation(record["run_id"], record)
+    model = record["model"]
+    shutil.copytree(ROOT / paths.evaluation_reports(model), paths.evaluation_reports(model), dirs_exist_ok=True)
+    report = evaluation(model)
+    atomic.write_json(paths.metrics_file(model), report if accuracy is None else report | {"accuracy": accuracy})
+    runs.log_evaluation(record["run_id"], model)
+
+
+def track_pictures(record: dict[str, Any]) -> None:
+    """Tracks the pictures of a tracked evaluation, drawn as stage `track` does; its predictions are made up."""
+    model, kept_epoch = record["model"], record["metrics"]["best_epoch"]
+    atomic.write_table(paths.predictions_file(model), reported_project.predictions(1.0))
+    with tempfile.TemporaryDirectory() as folder:
+        track.draw(Path(folder), model, kept_epoch=kept_epoch, bins=15)
+        runs.log_artifacts(record["run_id"], Path(folder), "evaluate")

@@ -4,7 +4,6 @@
 its MLflow run in place in milliseconds, so that the registry's tests spend their time on the registry.
 """
 
-import json
 import os
 import shutil
 import sys
@@ -17,6 +16,8 @@ ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT))  # when run as a script
 
 from pipeline.project import atomic, paths  # noqa: E402
+from pipeline.project.params import load_params  # noqa: E402
+from pipeline.project.training_record import write_run  # noqa: E402
 from pipeline.tracking import runs  # noqa: E402
 
 MODELS = ("a", "b")
@@ -54,7 +55,6 @@ def make(folder: Path) -> None:
 
     from pipeline.data.sources import SAMPLE
     from pipeline.evaluation import metrics
-    from pipeline.project.params import load_params
     from pipeline.served_model.tokenizer import SubwordTokenizer
     from pipeline.text.vocabulary import build_vocabulary
     from pipeline.training import networks
@@ -75,7 +75,7 @@ def make(folder: Path) -> None:
     for seed, which in enumerate(MODELS, start=1):
         keras.utils.set_random_seed(seed)
         network = networks.build_model(params.model(NAME), tokenizer.vocabulary_size)
-        networks.save_model(folder / f"trained/{which}.keras", network, params.model(NAME))
+        networks.save_model(folder / f"trained/{which}.npz", network, params.model(NAME))
         logit = networks.logits(network, [padded])[0]
         predictions = test[["id", "label"]].assign(
             logit=logit, probability=metrics.probability(logit), length=np.array([len(ids) for ids in token_ids])
@@ -107,36 +107,20 @@ def train(which: str, *, new_reviews: int = 0) -> str:
         out.parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(source / f"{which}{out.suffix}", out)
     tags = {"model": NAME, "dataset": "sample", "seed": "42", "device": "CPU"}
+    params = load_params()
+    logged = params.tokenize.model_dump() | params.model(NAME).model_dump()
+    weights = (source / f"{which}.sha256").read_text()
     os.environ["MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING"] = "false"
-    with runs.training_run(NAME, None, tags, {"cell": "gru"}) as run_id:
+    with runs.training_run(NAME, None, tags, logged) as run_id:
+        metrics = {"best_epoch": 1, "best_val_accuracy": 0.5, "best_val_loss": 0.7, "epochs": 1}
+        training = {"model": NAME, "weights_sha256": weights, "metrics": metrics, "params": logged}
         reports = paths.train_reports(NAME)
-        reports.mkdir(parents=True, exist_ok=True)
-        metrics = {
-            "best_epoch": 1,
-            "best_val_accuracy": 0.5,
-            "best_val_loss": 0.7,
-            "epochs": 1,
-            "training_seconds": 1.0,
-            "seconds_per_epoch": 1.0,
-        }
-        record = {
-            **runs.run_record(run_id),
-            "model": NAME,
-            "weights_sha256": (source / f"{which}.sha256").read_text(),
-            "metrics": metrics,
-            "params": {"cell": "gru"},
-            "tags": tags,
-        }
-        (reports / "run.json").write_text(json.dumps(record))
-        history = {
-            "epoch": [1],
-            "loss": [0.7],
-            "accuracy": [0.5],
-            "val_loss": [0.7],
-            "val_accuracy": [0.5],
-            "seconds": [1.0],
-        }
-        pd.DataFrame(history).to_csv(reports / "history.csv", index=False)
+        atomic.write_json(reports / "training.json", training)
+        epoch = {"epoch": [1], "loss": [0.7], "accuracy": [0.5], "val_loss": [0.7], "val_accuracy": [0.5]}
+        pd.DataFrame(epoch).to_csv(reports / "history.csv", index=False)
+        times = {"training_seconds": 1.0, "seconds_per_epoch": 1.0}
+        write_run(NAME, runs.run_record(run_id), times=times, epoch_seconds=[1.0], tags=tags)
+        runs.log_weights(run_id, weights)
         runs.log_artifacts(run_id, reports, "train")
         atomic.write_text(paths.model_card_file(NAME), f"# Model card of {which}\n")
     return run_id

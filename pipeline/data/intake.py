@@ -16,18 +16,18 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipeline.data.expectations import POSITIVE_SHARE, validate_incoming
-from pipeline.data.labelled import ID_PREFIX, append, batch_of, read_labelled
+from pipeline.data.known import Known
+from pipeline.data.labelled import ID_PREFIX, append, batch_of
 from pipeline.data.splits import contradictory, new_reviews
 from pipeline.data.tabular import SUFFIXES, Row, json_line, open_source
-from pipeline.project.atomic import atomic_write, read_table
+from pipeline.project.atomic import atomic_write
 from pipeline.project.errors import DataError
 from pipeline.project.params import IntakeParams
-from pipeline.project.paths import ACCEPTED, INCOMING, QUARANTINE, RAW, REVIEW_COLUMNS
+from pipeline.project.paths import ACCEPTED, INCOMING, QUARANTINE, REVIEW_COLUMNS
 from pipeline.served_model.tokenizer import UnencodableText, refuse_unencodable
 
 if TYPE_CHECKING:
@@ -74,6 +74,11 @@ class Finding:
     new: int
     known: bool
 
+    @property
+    def added(self) -> "pd.DataFrame":
+        """The rows that the file adds to the labelled reviews."""
+        return self.good.head(0) if self.problem or self.known else self.good
+
     def as_dict(self) -> dict[str, Any]:
         """Returns the figures, JSON-able."""
         return {
@@ -102,37 +107,6 @@ class Finding:
 
 def _kind(reason: str) -> str:
     return reason.partition(":")[0]
-
-
-class Known:
-    """The reviews that there are before a file is taken in: raw train and test where they are, and labelled ones."""
-
-    def __init__(self) -> None:
-        self.labelled = read_labelled()
-
-    @cached_property
-    def train(self) -> "pd.DataFrame":
-        return self._raw("train")
-
-    @cached_property
-    def test(self) -> "pd.DataFrame":
-        return self._raw("test")
-
-    def _raw(self, split: str) -> "pd.DataFrame":
-        file = RAW / f"{split}.parquet"
-        return read_table(file, REVIEW_COLUMNS) if file.exists() else self.labelled.head(0)
-
-    def kept(self) -> "pd.DataFrame":
-        """Returns the labelled reviews that the stage `split` keeps."""
-        return new_reviews(self.train, self.test, self.labelled)[0] if len(self.labelled) else self.labelled
-
-    def add(self, finding: Finding) -> None:
-        """Counts the usable rows of a file as known from now on."""
-        import pandas as pd
-
-        if not finding.problem and not finding.known:
-            good = finding.good[list(REVIEW_COLUMNS)]
-            self.labelled = pd.concat([self.labelled, good], ignore_index=True)
 
 
 def incoming(params: IntakeParams, now: float | None = None) -> tuple[list[Path], list[str]]:

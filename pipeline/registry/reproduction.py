@@ -101,7 +101,7 @@ def reproduce(
         bring_labelled(Path(temporary) / "dvc" / LABELLED_POINTER.name, clone)
         _require_committed(version, run.data.tags.get(DIRTY, "unknown"), clone, allow_dirty)
         _run_pipeline(clone, model)
-        made = _made(clone, model)
+        made = read_made(clone, model)
         deterministic = load_params(clone / PARAMS_FILE).train.deterministic
     return compare(recorded, made, deterministic=deterministic, tolerance=tolerance)
 
@@ -186,8 +186,9 @@ def _recorded(client: "MlflowClient", version: "ModelVersion", tags: Mapping[str
     return _read(folder / "dvc" / LOCK_FILE, vocabulary, [folder / "train", folder / "evaluate"], tags)
 
 
-def _made(clone: Path, model: str) -> Made:
-    """Reads what the pipeline made in the clone, from where its own commit puts it: the outputs of its stages."""
+def read_made(clone: Path, model: str) -> Made:
+    """Reads what the pipeline made of `model` in a clone, from where the clone's own commit puts it: the outputs of its
+    stages by its `dvc.lock`. Raises PipelineError if they do not hold it."""
     stages = _stages(clone / LOCK_FILE)
     outs = [clone / out["path"] for stage in ("train", "evaluate") for out in stages[f"{stage}@{model}"]["outs"]]
     tags = _report(outs, "tags")["tags"]

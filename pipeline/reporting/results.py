@@ -152,7 +152,7 @@ def csv(path: Path) -> "pd.DataFrame":
     import pandas as pd
 
     try:
-        return pd.read_csv(path)
+        return pd.read_csv(path, keep_default_na=False)  # a model may be named `nan`
     except (OSError, ValueError) as error:
         raise DataError(f"{path} cannot be read as a table ({error}); run `dvc repro`") from None
 

@@ -15,23 +15,21 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.data import intake
+from pipeline.data.known import Known
 from pipeline.project import provenance
 from pipeline.project.atomic import read_json
 from pipeline.project.errors import DataError, PipelineError, UsageError
 from pipeline.project.locks import JOB_LOCK, exclusive
 from pipeline.project.params import Params, load_params
-from pipeline.project.paths import REGISTRY_REPORT, REPORTS, RETRAIN_RECORDS, run_file
+from pipeline.project.paths import REGISTRY_REPORT, REPORTS, run_file
 from pipeline.registry import versions
 from pipeline.registry.ledger import Ledger, Line
-from pipeline.retraining import notifications, pipeline_state, records, retention, triggers
+from pipeline.retraining import conclusion, decision, notifications, pipeline_state, records, triggers
 from pipeline.retraining.records import FAILED, PROMOTED, REJECTED, RUNNING, SKIPPED, Record
 from pipeline.tracking import runs
 
 LOCK = Path(".dvc/tmp/retrain.lock")
 _DECIDED = {"first": PROMOTED, "promoted": PROMOTED, "kept": REJECTED}
-_TOLD = (PROMOTED, REJECTED, FAILED)
-_CATCH_UP = 20
-"""Records of earlier runs that are brought into an MLflow store that was away, at most."""
 
 
 @dataclass(frozen=True)
@@ -58,7 +56,7 @@ def retrain(options: Options) -> str:
         params = load_params()
     with exclusive(LOCK, "a retraining"):
         if options.dry_run:
-            _explain(params, options)
+            decision.explain(params, force=options.force)
             return SKIPPED
         os.environ[JOB_LOCK] = str(LOCK.resolve())  # whatever this process starts ends with it
         return _run(params, options)
@@ -104,19 +102,19 @@ def _run(params: Params, options: Options) -> str:
     try:
         with _interruptible():
             _work(record, params, options, records.unfinished(known), began)
-            _retain(params, known, record)
+            conclusion.remove_what_is_past(params, known, record)
     except PipelineError as raised:
         error, reason = raised, str(raised)
     except KeyboardInterrupt:
         error = PipelineError("retraining was interrupted; the next run goes on from the last finished epoch")
         reason = str(error)
     except Exception as raised:  # ours or a library's mistake: recorded and told, then shown in full
-        error, reason = raised, f"{type(raised).__name__}: {_one_line(raised)}"
+        error, reason = raised, f"{type(raised).__name__}: {conclusion.one_line(raised)}"
     if error:
         record |= {"outcome": FAILED, "reason": reason}
     record["ended"] = records.now()
     record.setdefault("seconds", {})["all"] = round(time.monotonic() - began, 2)
-    _conclude(record, known, options)
+    conclusion.conclude(record, known, commit=options.commit)
     if error:
         raise error
     return str(record["outcome"])
@@ -152,19 +150,19 @@ def _work(record: Record, params: Params, options: Options, unfinished: Record |
         _take_in(record, params)
     with _timed(record, "decision"):
         _forget_another_store(params.dataset)
-        look = _look(params, intake.Known(), options, unfinished, scores=True)
-        record["champion_before"] = record["champion_after"] = look.champion
-        record |= {"key": look.state.key, "changed_stages": list(look.state.changed)}
-        record["triggers"] = [trigger.as_dict() for trigger in look.triggers]
+        found = decision.assess(params, Known(), unfinished, force=options.force, scores=True)
+        record["champion_before"] = record["champion_after"] = found.champion
+        record |= {"key": found.state.key, "changed_stages": list(found.state.changed)}
+        record["triggers"] = [trigger.as_dict() for trigger in found.triggers]
         before = {
-            "champion_before": look.champion,
+            "champion_before": found.champion,
             "ledger_before": len(lines := _ledger_lines(params.dataset)),
             "ledger_begins": lines[0]["hash"] if lines else None,
             "models_before": _model_runs(params),
         }
         record |= {name: (unfinished or {}).get(name, value) for name, value in before.items()}
-        trains, reason = _decide(look, bool(look.state.changed) or unfinished is not None, record["run"])
-    print(look)
+        trains, reason = decision.decide(found, bool(found.state.changed) or unfinished is not None, record["run"])
+    print(found)
     print(f"decision: {'train' if trains else 'skip'}: {reason}", flush=True)
     record |= {"decision": "train" if trains else "skip", "outcome": RUNNING if trains else SKIPPED, "reason": reason}
     if not trains:
@@ -199,14 +197,14 @@ def _require_disk(least_gb: float) -> None:
 def _take_in(record: Record, params: Params) -> None:
     """Takes in what is ready in `data/incoming/`; raises DataError once all is done if a file was refused."""
     files, left = intake.incoming(params.retrain.intake)
-    known = intake.Known()
+    known = Known()
     findings = []
     for file in files:
         finding = intake.examine(file, known, params.retrain.intake)
         if not intake.take(finding):
             left.append(f"{file} is left for the next time: it changed while it was read")
             continue
-        known.add(finding)
+        known.add(finding.added)
         findings.append(finding)
         print(finding, flush=True)
     pipeline_state.track_labelled()
@@ -215,49 +213,6 @@ def _take_in(record: Record, params: Params) -> None:
     record |= {"taken_in": [finding.as_dict() for finding in findings], "left": left}
     if refused := [str(finding) for finding in findings if finding.problem]:
         raise DataError(f"{'; '.join(refused)}; it stands in {intake.QUARANTINE}, and nothing was trained")
-
-
-@dataclass(frozen=True)
-class _Look:
-    """What a decision rests on: the champion's version, the pipeline's state, and what the triggers say."""
-
-    champion: str | None
-    state: pipeline_state.State
-    triggers: list[triggers.Trigger]
-
-    def __str__(self) -> str:
-        return "\n".join([f"{'fires':12}  {'trigger':19}  figures", *map(str, self.triggers)])
-
-
-def _look(params: Params, known: intake.Known, options: Options, unfinished: Record | None, *, scores: bool) -> _Look:
-    champion = triggers.find_champion(params.dataset)
-    found = triggers.triggers(
-        params,
-        champion,
-        triggers.unseen(champion, known.kept()),
-        known.test,
-        unfinished=f"run {unfinished['run']}" if unfinished else None,
-        force=options.force,
-        scores=scores,
-    )
-    return _Look(triggers.number(champion), pipeline_state.look(), found)
-
-
-def _decide(look: _Look, changed: bool, run: int | None = None) -> tuple[bool, str]:
-    """Returns whether to train, and why; `run` is the one that asks."""
-    fired = "; ".join(f"{trigger.name}: {trigger.sentence}" for trigger in look.triggers if trigger.fired)
-    if not fired:
-        return False, "no trigger fires"
-    if changed:
-        return True, fired
-    same = [record for record in records.read_all() if record.get("key") == look.state.key and record["run"] != run]
-    by = [
-        f"those of run {record['run']}, {record['outcome']}"
-        for record in same
-        if record["outcome"] in _DECIDED.values()
-    ]
-    known = by[-1] if by else "those of the last `dvc repro`"
-    return False, f"{fired}; but data, params and code are {known}, so nothing new would come out"
 
 
 def _ledger_lines(dataset: str) -> list[Line]:
@@ -285,78 +240,6 @@ def _read_outcome(record: Record, params: Params, trigger: str) -> None:
         record |= {"outcome": SKIPPED, "reason": f"the same model came out as before (ran for {trigger})"}
 
 
-def _retain(params: Params, known: list[Record], record: Record) -> None:
-    """Removes what is past its time, and after a training what DVC needs no more; that it cannot is no failure."""
-    try:
-        found = retention.plan(params.retrain.retention, params.dataset, known)
-        record["retention"] = found.as_dict()
-        if found:
-            print(found, flush=True)
-            retention.apply(found, params.dataset)
-        if record["outcome"] in (PROMOTED, REJECTED):
-            record["retention"]["cached_objects"] = retention.collect_cache(params.retrain.retention)
-    except _store_errors() as error:
-        print(f"warning: not everything that is past its time could be removed: {_one_line(error)}", flush=True)
-
-
-def _conclude(record: Record, known: list[Record], options: Options) -> None:
-    """Writes the record, brings it into MLflow, tells, and commits; what an earlier run was killed before is made up
-    for. None of these hides how the run ended."""
-    failures = []
-    print(f"{record['outcome']}: {record['reason']}", flush=True)
-    try:
-        records.write(record)
-        for one in [*(old for old in known if "mlflow_run" not in old), record][-_CATCH_UP:]:
-            records.publish(one)
-    except _store_errors() as error:
-        failures.append(
-            f"the record is not all written, or not in MLflow yet; the next run does it: {_one_line(error)}"
-        )
-    for one in [*known[-1:], record]:
-        if one["outcome"] in _TOLD and not one.get("told"):
-            failures += notifications.tell(str(one["outcome"]), _message(one))
-            try:
-                records.write(one | {"told": True})
-            except PipelineError as error:
-                failures.append(f"that somebody was told is not noted, the next run tells again: {error}")
-    if options.commit:
-        try:
-            _commit(record)
-        except PipelineError as error:
-            failures.append(f"nothing was committed: {error}")
-    for failure in failures:
-        print(f"warning: {failure}", flush=True)
-
-
-def _store_errors() -> tuple[type[Exception], ...]:
-    """What a store raises that is away or refuses, and a full disk; an `except` clause is evaluated only then."""
-    from mlflow.exceptions import MlflowException
-
-    return (PipelineError, MlflowException, OSError)
-
-
-def _one_line(error: BaseException) -> str:
-    return " ".join(str(error).split())[:200]
-
-
-def _message(record: Record) -> str:
-    before, after = record.get("champion_before"), record.get("champion_after")
-    moved = f"champion: version {before or 'none'} → {after or 'none'}" if before != after else f"champion: {after}"
-    name = versions.registered_name(str(record["dataset"]))
-    return f"{name}, retraining run {record['run']}: {record['outcome']}\n{record['reason']}\n{moved}"
-
-
-def _commit(record: Record) -> None:
-    """Commits what jobs write: DVC's lock, the data set's pointer, and reports; not for records of idle runs alone."""
-    paths = [path for path in provenance.WRITTEN_BY_JOBS if Path(path).exists()]
-    changed = provenance.git("status", "--porcelain", "--untracked-files=all", "--", *paths).splitlines()
-    if record["outcome"] == SKIPPED and all(RETRAIN_RECORDS.as_posix() in line for line in changed):
-        return
-    provenance.git("add", "--", *paths)
-    subject = f"Retraining run {record['run']}: {record['outcome'].lower()}"
-    provenance.git("commit", "--quiet", "--message", f"{subject}\n\n{record['reason']}", "--", *paths)
-
-
 @contextmanager
 def _timed(record: Record, step: str) -> Iterator[None]:
     began = time.monotonic()
@@ -364,28 +247,3 @@ def _timed(record: Record, step: str) -> Iterator[None]:
         yield
     finally:
         record.setdefault("seconds", {})[step] = round(time.monotonic() - began, 2)
-
-
-def _explain(params: Params, options: Options) -> None:
-    """Prints what a run would do now, and changes nothing."""
-    files, left = intake.incoming(params.retrain.intake)
-    known = intake.Known()
-    refused = []
-    for file in files:
-        finding = intake.examine(file, known, params.retrain.intake)
-        known.add(finding)
-        refused += [str(finding)] if finding.problem else []
-        print(f"would {'refuse' if finding.problem else 'take in'} {finding}")
-    for sentence in left:
-        print(sentence)
-    past = records.read_all()
-    unfinished = records.unfinished(past)
-    look = _look(params, known, options, unfinished, scores=False)
-    more = len(known.labelled) > len(intake.Known().labelled)
-    trains, reason = _decide(look, bool(look.state.changed or unfinished or more))
-    print(f"{look}\nchanged stages: {', '.join(look.state.changed) or 'none'}; key {look.state.key[:12]}")
-    decision = f"fail: {'; '.join(refused)}" if refused else f"{'train' if trains else 'skip'}: {reason}"
-    print(f"decision: {decision}")
-    print(f"afterwards: {retention.plan(params.retrain.retention, params.dataset, past)}")
-    objects = retention.collect_cache(params.retrain.retention, dry=True)
-    print(f"after a training, {objects} objects of DVC's cache too")

@@ -36,7 +36,8 @@ class State:
     """The pipeline as DVC sees it.
 
     Attributes:
-        key: SHA-256 over commands, params, and the md5 of what the stages read and no stage writes: code and data.
+        key: SHA-256 over commands, params, and the md5 of what the stages read and no stage writes: code and data. Code
+            counts by what it says, not by where it stands: a file that is only moved changes nothing.
         changed: the stages whose inputs or outputs are not those that `dvc.lock` records.
     """
 
@@ -44,7 +45,7 @@ class State:
     changed: tuple[str, ...]
 
 
-def look() -> State:
+def read_state() -> State:
     """Returns the pipeline's state.
 
     Raises:
@@ -102,13 +103,19 @@ def _state(repo: "Repo") -> State:
     written = {Path(out.fs_path) for stage in stages for out in stage.outs}
     inputs: dict[str, object] = {}
     for stage in stages:
+        code: list[str] = []
         inputs[stage.addressing] = stage.cmd
         for dep in stage.deps:
             path = Path(dep.fs_path)
             if hasattr(dep, "read_params"):
                 inputs[f"{stage.addressing} params"] = dep.read_params()
             elif not any(path in (out, *out.parents) or out in path.parents for out in written):
-                inputs[dep.def_path] = dep.get_hash().value
+                digest = dep.get_hash().value
+                if path.suffix == ".py":
+                    code.append(str(digest))
+                else:
+                    inputs[dep.def_path] = digest
+        inputs[f"{stage.addressing} code"] = sorted(code)
     text = json.dumps(inputs, sort_keys=True, default=str)
     return State(hashlib.sha256(text.encode()).hexdigest(), tuple(sorted(repo.status())))
 

@@ -29,17 +29,20 @@ def recorded_run(model: str) -> tuple[str, dict[str, Any]]:
         DataError: one of the training's files is missing or something else.
     """
     record = read_record(model)
-    history = _history(model)
+    history = _history(model, epochs=len(record["epoch_seconds"]))
     run = runs.find_run(runs.connect(), record["run_id"])
     return (run.info.run_id if run else _restore_run(record, history)), record
 
 
-def _history(model: str) -> "pd.DataFrame":
+def _history(model: str, epochs: int) -> "pd.DataFrame":
     import pandas as pd
 
     file = train_reports(model) / "history.csv"
     try:
-        return pd.read_csv(file)[_METRICS]
+        history = pd.read_csv(file)[_METRICS]
+        if len(history) != epochs:
+            raise ValueError(f"{len(history)} epochs of {epochs}")
+        return history
     except (OSError, ValueError, KeyError) as error:
         raise DataError(f"{file} is no history ({error}); run `dvc repro`") from None
 

@@ -2,7 +2,7 @@
 
 MLflow keeps a view in a tag of the experiment, so whoever opens the store finds it, in the menu of saved views or by
 its address. The format is that of MLflow 3.17's own "Save view" (an envelope with name and times around the UI's
-state); tests/test_ui.py holds it to the real UI.
+state); tests/tracking/test_ui_views.py holds it to the real UI.
 """
 
 import json

@@ -113,7 +113,7 @@ def prepared(project: Path, run_stage: Callable[..., Any]) -> Path:
     """A project whose batches are made, with a short `max_tokens`."""
     edit_params(project, tokenize__max_tokens=64)
     write_json(project / VALIDATION_REPORT, {"success": True})
-    for stage in ("download", "split", "tokenize", "batch"):
+    for stage in ("download", "split", "vocabulary", "tokenize", "batch"):
         done = run_stage(stage)
         assert done.returncode == 0, done.stderr[-2000:]
     return project

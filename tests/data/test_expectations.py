@@ -13,6 +13,7 @@ import pytest
 from conftest import ROOT
 
 from pipeline.data.expectations import TABLE_FILES, expected_rows, validate
+from pipeline.data.sources import SAMPLE
 from pipeline.data.validation import Outcome, Report
 from pipeline.project.atomic import read_table, write_json, write_table
 from pipeline.project.errors import DataError
@@ -24,7 +25,7 @@ Tables = dict[str, pd.DataFrame]
 @pytest.fixture(scope="module")
 def reviews() -> Tables:
     """Five consistent tables of real reviews: 260 train, 40 validation and 100 test, half of each positive."""
-    sample = read_table(ROOT / "pipeline" / "sample" / "reviews.parquet", REVIEW_COLUMNS).drop_duplicates("text")
+    sample = read_table(SAMPLE, REVIEW_COLUMNS).drop_duplicates("text")
     origin = sample["id"].str.partition("/")[0]
 
     def balanced(split: str, start: int, stop: int) -> pd.DataFrame:

@@ -54,14 +54,14 @@ def test_lengths_fall_into_tenths_and_equal_ones_stay_together() -> None:
 
 
 def test_all_models_are_compared_with_the_best_and_yardsticks_make_no_mistakes() -> None:
-    tables = {"single": SECOND, "stacked": FIRST, "baseline": FIRST}
-    compared = comparison.compare(tables, ["baseline"], "stacked", np.array([5, 6, 7, 8]), TEXT, samples=100, seed=0)
+    tables = {"single": SECOND, "stacked": FIRST, "ngrams": FIRST}
+    compared = comparison.compare(tables, ["ngrams"], "stacked", np.array([5, 6, 7, 8]), TEXT, samples=100, seed=0)
     assert [(pair["first"], pair["second"]) for pair in compared["pairs"]] == [
         ("stacked", "single"),
-        ("stacked", "baseline"),
+        ("stacked", "ngrams"),
     ]
     assert (compared["pairs"][0]["only_first_right"], compared["pairs"][0]["only_second_right"]) == (2, 0)
-    assert compared["wrong"] == {"by_model": {"single": 3, "stacked": 1, "baseline": 1}, "by_all": 1}
+    assert compared["wrong"] == {"by_model": {"single": 3, "stacked": 1, "ngrams": 1}, "by_all": 1}
     assert set(compared["mistakes"]) == {"single", "stacked"} and set(compared["flipped"]) == {"single"}
 
 

@@ -11,7 +11,6 @@ import pytest
 from sklearn import metrics as reference
 
 from pipeline.evaluation import curves, metrics, model_report, significance
-from pipeline.evaluation.model_report import report
 from pipeline.project.errors import DataError, PipelineError
 from pipeline.stages.evaluate import predict
 from pipeline.studies import padding_study
@@ -162,7 +161,7 @@ def test_a_thinned_curve_passes_within_a_hundredth_of_every_point(curve: Curve, 
 
 def test_confusion_counts_every_review_once() -> None:
     label, logit = scored(500)
-    table = curves.confusion(label, logit)
+    table = metrics.confusion(label, logit)
     assert table["reviews"].tolist() == reference.confusion_matrix(label, logit > 0).ravel().tolist()
     assert table.iloc[1].tolist()[:2] == ["negative", "positive"]
 
@@ -171,7 +170,7 @@ def test_the_report_holds_plain_numbers_by_name_and_is_json() -> None:
     import json
 
     label, logit = scored(500)
-    reported = report(label, logit, bins=BINS, samples=100, seed=0)
+    reported = model_report.report(label, logit, bins=BINS, samples=100, seed=0)
     assert all(type(reported[name]) is float for name in metrics.METRICS)
     assert json.loads(json.dumps(reported, allow_nan=False)) == reported
 
@@ -219,13 +218,17 @@ def test_labels_and_logits_that_do_not_fit_are_refused(label: list[int], logit: 
         metrics.binary_metrics(np.array(label), np.array(logit), bins=BINS)
 
 
-def toy_score(batches: list[np.ndarray], masked: bool) -> list[np.ndarray]:
+def toy_logits(batches: list[np.ndarray], masked: bool = True) -> list[np.ndarray]:
     """A model of one-dimensional embeddings (the id less 5) whose mean over the row, padding or not, is the logit."""
     rows = []
     for token_ids in batches:
         counted = token_ids > 0 if masked else np.ones_like(token_ids, bool)
         rows.append((((token_ids - 5) * counted).sum(axis=1) / counted.sum(axis=1)).astype(np.float32))
     return rows
+
+
+def toy_score(batches: list[np.ndarray], masked: bool) -> list[np.ndarray]:
+    return [metrics.probability(logit) for logit in toy_logits(batches, masked)]
 
 
 def test_padding_moves_the_unmasked_model_and_not_the_masked_one() -> None:
@@ -267,12 +270,12 @@ def test_predictions_stand_in_the_order_of_the_test_split_each_with_its_own_revi
     test = pd.DataFrame({"id": [f"test/{row}" for row in range(9)], "label": [0, 1, 1] * 3})
     rows = [np.full(9 - row, row + 1, np.int32) for row in range(9)]
     batches = make_batches(rows, test["label"].tolist(), test["id"].tolist(), batch_size=4, pool_batches=None, seed=1)
-    predictions = predict(toy_score, batches, test)
+    predictions = predict(toy_logits, batches, test)
     assert predictions.columns.tolist() == ["id", "label", "logit", "probability", "length"]
     assert predictions["id"].tolist() == test["id"].tolist()
     assert predictions["logit"].tolist() == [row - 4 for row in range(9)]
     assert predictions["length"].tolist() == [9 - row for row in range(9)]
     with pytest.raises(DataError, match="does not hold the reviews"):
-        predict(toy_score, batches[:-1], test)
+        predict(toy_logits, batches[:-1], test)
     with pytest.raises(DataError, match="does not hold the reviews"):
-        predict(toy_score, batches, test.assign(label=1 - test["label"]))
+        predict(toy_logits, batches, test.assign(label=1 - test["label"]))

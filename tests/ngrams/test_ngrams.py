@@ -1,4 +1,4 @@
-"""The n-gram baseline learns real reviews, hears a negation and is the same at every fit."""
+"""The n-gram classifier learns real reviews, hears a negation and is the same at every fit."""
 
 import json
 from pathlib import Path
@@ -7,48 +7,48 @@ import numpy as np
 import pandas as pd
 import pytest
 
-import pipeline
+from pipeline.data.sources import SAMPLE
 from pipeline.evaluation import metrics
-from pipeline.ngrams.classifier import Baseline, fit_baseline
+from pipeline.ngrams.classifier import NgramClassifier, fit_ngrams
 from pipeline.project.atomic import write_table
-from pipeline.project.paths import BASELINE_REPORT, PREDICTIONS, SPLIT_TABLES
+from pipeline.project.paths import NGRAMS, SPLIT_TABLES, metrics_file, predictions_file, run_file
 from pipeline.stages import ngrams as stage
 
-REVIEWS = pd.read_parquet(Path(pipeline.__file__).parent / "sample" / "reviews.parquet")
+REVIEWS = pd.read_parquet(SAMPLE)
 TRAIN = REVIEWS[REVIEWS["id"].str.startswith("train/")]
 TEST = REVIEWS[REVIEWS["id"].str.startswith("test/")]
 PARAMS = Path("params.yaml").read_text(encoding="utf-8")
 
 
-def fit() -> Baseline:
-    return fit_baseline(TRAIN["text"].tolist(), TRAIN["label"].to_numpy(), max_ngram=3, regularization=1.0)
+def fit() -> NgramClassifier:
+    return fit_ngrams(TRAIN["text"].tolist(), TRAIN["label"].to_numpy(), max_ngram=3, regularization=1.0)
 
 
 @pytest.fixture(scope="module")
-def baseline() -> Baseline:
+def ngrams() -> NgramClassifier:
     return fit()
 
 
-def test_it_learns_the_sample_reviews(baseline: Baseline) -> None:
+def test_it_learns_the_sample_reviews(ngrams: NgramClassifier) -> None:
     label = TEST["label"].to_numpy()
-    accuracy = ((baseline.logits(TEST["text"].tolist()) > 0) == label).mean()
+    accuracy = ((ngrams.logits(TEST["text"].tolist()) > 0) == label).mean()
     assert accuracy > 0.75
 
 
-def test_the_same_reviews_give_the_same_classifier(baseline: Baseline) -> None:
+def test_the_same_reviews_give_the_same_classifier(ngrams: NgramClassifier) -> None:
     texts = TEST["text"].tolist()[:50]
-    np.testing.assert_array_equal(fit().logits(texts), baseline.logits(texts))
+    np.testing.assert_array_equal(fit().logits(texts), ngrams.logits(texts))
 
 
 def test_it_hears_a_contracted_negation() -> None:
     liked, disliked = ["I did like this movie a lot"] * 5, ["I didn't like this movie a lot"] * 5
-    negation = fit_baseline(liked + disliked, np.repeat([1, 0], 5), max_ngram=3, regularization=1.0)
+    negation = fit_ngrams(liked + disliked, np.repeat([1, 0], 5), max_ngram=3, regularization=1.0)
     good, bad = negation.logits(["You will like it", "You don't like it"])
     assert good > 0 > bad
 
 
-def test_a_text_of_unknown_words_scores_at_the_intercept(baseline: Baseline) -> None:
-    assert baseline.logits(["xyzzy plugh"])[0] == pytest.approx(float(baseline.classifier.intercept_[0]))
+def test_a_text_of_unknown_words_scores_at_the_intercept(ngrams: NgramClassifier) -> None:
+    assert ngrams.logits(["xyzzy plugh"])[0] == pytest.approx(float(ngrams.classifier.intercept_[0]))
 
 
 def test_the_stage_reports_under_the_models_metric_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -59,11 +59,13 @@ def test_the_stage_reports_under_the_models_metric_names(tmp_path: Path, monkeyp
 
     stage.main()
 
-    report = json.loads(BASELINE_REPORT.read_text())
-    predictions = pd.read_parquet(PREDICTIONS / "baseline.parquet")
+    report = json.loads(metrics_file(NGRAMS).read_text())
+    predictions = pd.read_parquet(predictions_file(NGRAMS))
     assert predictions.columns.tolist() == ["id", "label", "logit", "probability"]
     assert predictions["id"].tolist() == TEST["id"].tolist()
     assert report["accuracy"] == ((predictions["probability"] > 0.5) == predictions["label"]).mean()
     assert all(isinstance(report[name], float) for name in metrics.METRICS)
     assert 0.7 < report["validation_accuracy"] < 1
     assert report["features"] > 1000
+    assert not [name for name in report if "second" in name]  # a time would differ from run to run
+    assert json.loads(run_file(NGRAMS).read_text())["metrics"]["training_seconds"] > 0

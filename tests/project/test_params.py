@@ -30,7 +30,7 @@ def test_the_committed_params_are_valid_and_name_the_real_data_set() -> None:
         ("seed: 42", "sead: 42", "sead is not a known key (did you mean seed?)"),
         ("cell: lstm", "cell: transformer", "models.single.cell: input should be 'lstm', 'gru' or 'simple_rnn'"),
         ("  single:", "  Single Model:", "models.Single Model"),
-        ("  single:", "  baseline:", "models.baseline"),
+        ("  single:", "  ngrams:", "models.ngrams.[key]: a model cannot have this name"),
         ("clip_norm: 1.0", "clip_norm: .inf", "train.clip_norm: input should be a finite number"),
         ("test: mcnemar", "test: anova", "gate.test: input should be 'mcnemar' or 'bootstrap' (found 'anova')"),
         ("level: 0.05", "level: 95", "gate.level: input should be less than 0.5 (found 95)"),

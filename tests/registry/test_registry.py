@@ -27,15 +27,17 @@ from pathlib import Path
 from pipeline.registry import evidence, champion, versions, verification
 from pipeline.tracking import runs
 from pipeline.project.errors import PipelineError
-from pipeline.stages.register import register
+from pipeline.project.params import load_params
+from pipeline.registry.challenge import register_trained
 import trained_project
 NAME = {NAME!r}
 client = runs.connect()
+def register(): return register_trained(load_params())
 def refused(work):
     try: work()
     except PipelineError as error: return str(error)
 def verify(): return [[problem.what, problem.mend] for problem in verification.verify(NAME, ["tiny"])]
-def champion(): return versions.alias_version(client, NAME, "champion")
+def champion_now(): return versions.alias_version(client, NAME, "champion")
 """
 
 Script = Callable[[str], Any]
@@ -128,10 +130,14 @@ def test_a_first_champion_has_nothing_before_it(project: Path) -> None:
 
 def test_a_version_is_described_by_its_models_card_as_it_stands(project: Path) -> None:
     described = "result = [found.description for found in versions.all_versions(client, NAME)]"
-    assert in_folder(project, described) == ["# Model card of a\n", "# Model card of b\n"]
+    assert in_folder(project, described) == [
+        f"# Model card of {model}\n\nTrained on CPU, no commit.\n" for model in "ab"
+    ]
     (project / "reports/model_cards/tiny.md").write_text("# Measured anew\n")
     in_folder(project, "result = register()")
-    assert in_folder(project, described) == ["# Model card of a\n", "# Measured anew\n"]
+    assert in_folder(project, described) == [
+        f"# {card}\n\nTrained on CPU, no commit.\n" for card in ("Model card of a", "Measured anew")
+    ]
 
 
 def test_every_decision_is_one_line_with_its_evidence(project: Path) -> None:
@@ -179,9 +185,9 @@ def test_what_was_rolled_back_comes_back_by_hand_alone(project: Path) -> None:
         """
 champion.rollback(NAME, "too slow")
 kept = register()
-result = [kept["decision"], kept["reason"], champion(), register() == kept]
+result = [kept["decision"], kept["reason"], champion_now(), register() == kept]
 champion.promote(NAME, "2", "faster now")
-result += [champion(), register()["reason"], champion.promote(NAME, "champion", "again"), verify()]
+result += [champion_now(), register()["reason"], champion.promote(NAME, "champion", "again"), verify()]
 """,
     )
     assert result[0] == "kept" and "rolled back" in result[1] and "too slow" in result[1]
@@ -196,7 +202,7 @@ def test_an_alias_moved_by_hand_is_noticed_and_can_be_entered(project: Path) -> 
 client.set_registered_model_alias(NAME, "champion", "1")
 result = [verify(), refused(register), refused(lambda: champion.rollback(NAME, "why"))]
 champion.promote(NAME, "1", "I meant it")
-result += [champion(), verify()]
+result += [champion_now(), verify()]
 client.delete_registered_model_alias(NAME, "champion")
 result += [verify()[0][0]]
 """,
@@ -231,7 +237,8 @@ for change in {list(TAMPERED)!r}:
     exec(change)
     file.write_text("".join(json.dumps(line) + "\\n" for line in lines))
     changed = file.read_bytes()
-    said = [verify()[0], refused(lambda: champion.promote(NAME, "1", "why")), champion(), file.read_bytes() == changed]
+    said = [verify()[0], refused(lambda: champion.promote(NAME, "1", "why")), champion_now()]
+    said.append(file.read_bytes() == changed)
     file.write_bytes(intact)
     for name, value in tags.items(): client.set_registered_model_tag(NAME, name, value)
     result.append([*said, verify()])
@@ -248,7 +255,7 @@ def test_a_line_that_was_being_written_is_dropped_by_the_next_change(project: Pa
     with ledger(project).path.open("a") as file:
         file.write('{"seq": 3, "decision": "prom')
     result = in_folder(
-        project, "result = [verify()[0][0]]; champion.rollback(NAME, 'why'); result += [verify(), champion()]"
+        project, "result = [verify()[0][0]]; champion.rollback(NAME, 'why'); result += [verify(), champion_now()]"
     )
     assert "never finished" in result[0]
     assert result[1:] == [[], "1"]
@@ -267,7 +274,7 @@ settings = next(folder.rglob("settings.json"))
 settings.write_text(settings.read_text() + " ")
 result = [verify(), refused(lambda: champion.promote(NAME, "1", "why"))]
 shutil.rmtree(folder)
-result += [verify(), refused(lambda: champion.rollback(NAME, "why")), champion()]
+result += [verify(), refused(lambda: champion.rollback(NAME, "why")), champion_now()]
 """,
     )
     for message in (result[0][0][0], result[1]):
@@ -282,7 +289,7 @@ def test_runs_and_outputs_without_each_other_are_told(project: Path) -> None:
         project,
         """
 import shutil
-from pipeline.project.paths import train_reports
+from pipeline.project.paths import run_file
 root = Path("mlartifacts")
 (root / ("0" * 32)).mkdir()
 stray = client.create_run(runs.experiment_id(client), run_name="stray")
@@ -296,9 +303,9 @@ from pipeline.tracking import runs
 with runs.training_run("tiny", None, {"model": "tiny"}, {}):
     os.kill(os.getpid(), 9)
 '''])
-record = train_reports("tiny") / "run.json"
+record = run_file("tiny")
 record.write_text(record.read_text().replace(json.loads(record.read_text())["run_id"], "f" * 32))
-Path("models/tiny/model.keras").unlink()
+Path("models/tiny/weights.npz").unlink()
 result = verify()
 """,
     )
@@ -307,8 +314,8 @@ result = verify()
         ("(stray) is RUNNING and says of no process", "mlflow runs delete"),
         ("(lost) has lost its outputs", "mlflow runs delete"),
         ("000 holds the outputs of a run that is not in the store", "remove the folder"),
-        ("run.json names run fff", "--single-item register"),
-        ("models/tiny/model.keras does not exist", "dvc checkout"),
+        ("runs/tiny.json names run fff", "--single-item register"),
+        ("models/tiny/weights.npz does not exist", "dvc checkout"),
     ]
     told = {what: [problem for problem in result if what in problem[0]] for what, _ in expected}
     assert all(len(problems) == 1 for problems in told.values()), result

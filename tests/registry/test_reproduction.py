@@ -1,5 +1,6 @@
 """A registered version can be made again from its commit, its lock and its params; and it shows when it cannot."""
 
+import json
 import subprocess
 import sys
 from dataclasses import replace
@@ -9,7 +10,7 @@ import pytest
 from conftest import ROOT
 from ruamel.yaml import YAML
 
-from pipeline.registry.reproduction import METRICS, Made, compare
+from pipeline.registry.reproduction import METRICS, Made, compare, read_made
 
 sys.path.insert(0, str(ROOT / "scripts"))
 import demo
@@ -55,6 +56,43 @@ def test_what_differs_is_named(made: Made, expected: dict[str, str]) -> None:
 def test_weights_are_held_to_be_the_same_only_after_a_deterministic_training() -> None:
     other = replace(MADE, weights_sha256="e" * 64)
     assert verdicts(other, deterministic=False) == {"weights": "not compared: deterministic is false"}
+
+
+RECORD = {"weights_sha256": "d" * 64, "tags": {"device": "CPU"}}
+METRICS_FILE = {"accuracy": 0.5, "roc_auc": 0.6}
+LAYOUTS = {
+    "as at 3bf26bf": {
+        "train@m": {"models/m/model.keras": None, "reports/train/m/run.json": RECORD},
+        "evaluate@m": {"reports/evaluate/m/limits.json": {}, "reports/evaluate/m/metrics.json": METRICS_FILE},
+    },
+    "as now": {
+        "train@m": {
+            "models/m/weights.npz": None,
+            "reports/train/m/training.json": {"weights_sha256": "d" * 64},
+            "reports/runs/m.json": {"run_id": "1", "tags": {"device": "CPU"}},
+        },
+        "evaluate@m": {"reports/evaluate/m/limits.json": {}, "reports/metrics/m.json": METRICS_FILE},
+    },
+}
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_what_was_made_is_read_from_where_its_own_commit_puts_it(tmp_path: Path, layout: str) -> None:
+    stages: dict[str, dict] = {"download": {"outs": [{"path": "data/raw", "md5": "a" * 32}]}}
+    for stage, files in LAYOUTS[layout].items():
+        # A file that is alone in its folder there is an output itself, others are in one that is a folder.
+        outs = {str(Path(name).parent) if Path(name).parent.name == "m" else name for name in files}
+        stages[stage] = {"outs": [{"path": out, "md5": "f" * 32} for out in outs]}
+        for name, content in files.items():
+            (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+            (tmp_path / name).write_text(json.dumps(content))
+    with (tmp_path / "dvc.lock").open("w") as file:
+        YAML().dump({"schema": "2.0", "stages": stages}, file)
+    (tmp_path / "models/tokenizer").mkdir()
+    (tmp_path / "models/tokenizer/vocabulary.txt").write_text("words")
+    made = read_made(tmp_path, "m")
+    assert made.weights_sha256 == "d" * 64 and made.device == "CPU"
+    assert made.metrics == METRICS_FILE and made.outputs == {"data/raw": "a" * 32}
 
 
 def run(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:

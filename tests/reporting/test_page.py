@@ -9,16 +9,18 @@ from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytest
 import reported_project
 from conftest import ROOT
 
+from pipeline.evaluation import curves
 from pipeline.project import atomic, paths
 from pipeline.project.errors import DataError
 from pipeline.reporting import charts, results
 from pipeline.reporting.model_card import MOST_CHARACTERS, model_card
 from pipeline.reporting.page import page
-from pipeline.stages import card as card_stage
+from pipeline.stages import compare as compare_stage
 from pipeline.stages import report as report_stage
 
 MODELS = ["single", "stacked"]
@@ -149,9 +151,9 @@ def test_reviews_that_were_taken_in_are_told_of(reported: Path) -> None:
 
 def test_the_best_model_is_told_apart_from_the_strongest_of_the_others(reported: Path) -> None:
     def add_a_rival(compared: Any) -> None:
-        weak, baseline = compared["pairs"]
+        weak, ngrams = compared["pairs"]
         rival = weak | {"second": "rival", "difference": 0.0001, "mcnemar_p": 0.9}
-        compared["pairs"] = [weak, rival, baseline]
+        compared["pairs"] = [weak, rival, ngrams]
 
     edited(paths.COMPARISON_REPORT, add_a_rival)
     found = results.read(MODELS)
@@ -177,15 +179,14 @@ def test_a_run_without_an_lstm_has_no_gates(reported: Path) -> None:
 
 
 FIGURES: dict[str, tuple[str, Callable[[Any], None], str]] = {
-    "accuracy": ("evaluate/stacked/metrics.json", lambda c: c.update(accuracy=0.123456), "0.1235"),
-    "interval": ("evaluate/single/metrics.json", lambda c: c["intervals"].update(accuracy=[0.1357, 0.2468]), "0.2468"),
-    "baseline": ("baseline.json", lambda c: c.update(roc_auc=0.3141), "0.3141"),
-    "slice": ("evaluate/stacked/metrics.json", lambda c: c["slices"][0].update(accuracy=0.2718), "0.2718"),
+    "accuracy": ("metrics/stacked.json", lambda c: c.update(accuracy=0.123456), "0.1235"),
+    "interval": ("metrics/single.json", lambda c: c["intervals"].update(accuracy=[0.1357, 0.2468]), "0.2468"),
+    "n-grams": ("metrics/ngrams.json", lambda c: c.update(roc_auc=0.3141), "0.3141"),
+    "slice": ("metrics/stacked.json", lambda c: c["slices"][0].update(accuracy=0.2718), "0.2718"),
     "paired": ("comparison.json", lambda c: c["pairs"][0].update(only_first_right=4321), "4,321"),
     "limit": ("evaluate/stacked/limits.json", lambda c: c["sentences"][0].update(probability=0.777), "0.777"),
     "copies": ("split.json", lambda c: c["dropped_from_train"].update(surplus_copies=98765), "98,765"),
-    "parameters": ("train/stacked/run.json", lambda c: c["metrics"].update(parameters=7654321), "7,654,321"),
-    "seconds": ("train/stacked/run.json", lambda c: c["metrics"].update(training_seconds=5544.0), "5544 s"),
+    "parameters": ("train/stacked/training.json", lambda c: c["metrics"].update(parameters=7654321), "7,654,321"),
     "HTML": ("validation.json", lambda c: c["expectations"][0].update(unexpected_count=13579), "13,579"),
 }
 ON_THE_PAGE_ALONE: dict[str, tuple[str, Callable[[Any], None], str]] = {
@@ -198,7 +199,11 @@ ON_THE_PAGE_ALONE: dict[str, tuple[str, Callable[[Any], None], str]] = {
     "reach": ("recurrence.json", lambda c: c["cells"]["lstm"]["trained"].update(reach=246), "246 steps"),
     "mistake": ("comparison.json", lambda c: c["mistakes"]["stacked"][0].update(text="Dullish."), "Dullish."),
     "decision": ("registry.json", lambda c: c["history"][0].update(reason="A new reason."), "A new reason."),
-    "weights": ("train/single/run.json", lambda c: c.update(weights_sha256="beef"), "beef"),
+    "weights": ("train/single/training.json", lambda c: c.update(weights_sha256="beef"), "beef"),
+    "run": ("runs/single.json", lambda c: c.update(run_id="f00d" * 8), "f00d" * 8),
+    "seconds": ("runs/stacked.json", lambda c: c["metrics"].update(training_seconds=5544.0), "5544 s"),
+    "n-grams' seconds": ("runs/ngrams.json", lambda c: c["metrics"].update(training_seconds=8642.0), "8642 s"),
+    "device": ("runs/stacked.json", lambda c: c["tags"].update(device="GPU: A Card"), "GPU: A Card"),
 }
 
 
@@ -214,10 +219,10 @@ def test_a_figure_is_that_of_its_report(
     reported: Path, render: Callable[[], str], figures: dict[str, tuple[str, Callable[[Any], None], str]]
 ) -> None:
     before = render()
-    for report, edit, _ in charts.values():
+    for report, edit, _ in figures.values():
         edited(paths.REPORTS / report, edit)
     after = render()
-    for name, (_, _, shown) in charts.items():
+    for name, (_, _, shown) in figures.items():
         assert after.count(shown) > before.count(shown), name
 
 
@@ -235,24 +240,52 @@ def test_a_card_fits_a_versions_description_and_is_whole_tables(reported: Path, 
 
 def test_the_stages_write_the_cards_and_the_page_and_load_no_heavy_library(reported: Path) -> None:
     atomic.write_json(paths.REGISTRY_REPORT, {"decision": "not registered", "reason": "none"})
-    code = (
-        "import sys; from pipeline.stages import card, report; card.main(); report.main(); "
-        "print(sorted({'tensorflow', 'mlflow', 'keras', 'sklearn', 'dvc'} & set(sys.modules)))"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env={"PYTHONPATH": str(ROOT)})
-    assert done.returncode == 0, done.stderr[-2000:]
-    assert done.stdout.splitlines()[-1] == "[]"
+    for stage, loaded in (("compare", ["sklearn"]), ("report", [])):  # the curves are scikit-learn's
+        code = (
+            f"import sys; from pipeline.stages import {stage}; {stage}.main(); "
+            "print(sorted({'tensorflow', 'mlflow', 'keras', 'sklearn', 'dvc'} & set(sys.modules)))"
+        )
+        environment = {"PYTHONPATH": str(ROOT)}
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment)
+        assert done.returncode == 0, done.stderr[-2000:]
+        assert done.stdout.splitlines()[-1] == str(loaded)
     assert paths.MODEL_CARD.read_text() == paths.model_card_file("stacked").read_text()
     assert paths.model_card_file("single").exists()
     assert paths.REPORT_PAGE.read_text().startswith("<!doctype html>")
     assert str(Path.cwd()) not in paths.REPORT_PAGE.read_text()
 
 
-@pytest.mark.parametrize("stage", [card_stage, report_stage])
-def test_a_missing_report_is_named(reported: Path, stage: Any) -> None:
-    paths.COMPARISON_REPORT.unlink()
-    with pytest.raises(DataError, match=r"reports/comparison\.json does not exist; run `dvc repro`"):
+@pytest.mark.parametrize(
+    ("stage", "report"),
+    [
+        (compare_stage, "metrics/single.json"),
+        (compare_stage, "metrics/ngrams.json"),
+        (compare_stage, "train/stacked/training.json"),
+        (report_stage, "comparison.json"),
+        (report_stage, "runs/single.json"),
+        (report_stage, "runs/ngrams.json"),
+    ],
+)
+def test_a_missing_report_is_named(reported: Path, stage: Any, report: str) -> None:
+    (paths.REPORTS / report).unlink()
+    with pytest.raises(DataError, match=rf"reports/{re.escape(report)} does not exist; run `dvc repro`"):
         stage.main()
+
+
+def test_a_card_speaks_of_the_weights_and_not_of_the_run_that_made_them(reported: Path) -> None:
+    cards = [model_card(results.read(MODELS), model, DATASET) for model in MODELS]
+    for model in (*MODELS, paths.NGRAMS):
+        paths.run_file(model).unlink()
+    assert [model_card(results.read(MODELS), model, DATASET) for model in MODELS] == cards
+
+
+def test_each_model_has_its_own_curves_in_the_tables_of_all(reported: Path) -> None:
+    found = results.read(MODELS)
+    for name in (*MODELS, paths.NGRAMS):
+        predictions = atomic.read_table(paths.predictions_file(name), ("label", "logit"))
+        drawn = curves.curves(predictions["label"].to_numpy(), predictions["logit"].to_numpy(), bins=15)
+        for kind, table in drawn.items():
+            pd.testing.assert_frame_equal(found.table(name, kind), table.round(6).reset_index(drop=True))
 
 
 @pytest.mark.parametrize(

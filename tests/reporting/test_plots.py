@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from pipeline.evaluation import curves
+from pipeline.evaluation import curves, metrics
 from pipeline.reporting import plots
 
 GENERATOR = np.random.default_rng(0)
@@ -45,7 +45,7 @@ FIGURES: dict[str, Callable[[Path], None]] = {
         path, curves.precision_recall(LABEL, LOGIT), average_precision=0.9, positive_share=0.5
     ),
     "calibration": lambda path: plots.calibration(path, curves.calibration(LABEL, LOGIT, bins=15), ece=0.02),
-    "confusion": lambda path: plots.confusion(path, curves.confusion(LABEL, LOGIT)),
+    "confusion": lambda path: plots.confusion(path, metrics.confusion(LABEL, LOGIT)),
     "learning_curves": lambda path: plots.learning_curves(path, HISTORY, kept_epoch=2),
     "learning_curves of one epoch": lambda path: plots.learning_curves(path, HISTORY[:1], kept_epoch=1),
     "batching": lambda path: plots.batching(

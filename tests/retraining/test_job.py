@@ -193,7 +193,7 @@ def test_the_new_reviews_that_a_version_was_trained_on_can_be_had_again(
 ) -> None:
     if not cached:  # `dvc gc` has been there
         shutil.rmtree(project / ".dvc/cache")
-    run = json.loads((project / "reports/train/tiny/run.json").read_text())["run_id"]
+    run = json.loads((project / "reports/runs/tiny.json").read_text())["run_id"]
     pointer, clone = project / "mlartifacts" / run / "artifacts/dvc/reviews.dvc", tmp_path / "clone"
     subprocess.run(["git", "clone", "--quiet", str(project), str(clone)], check=True)
     assert rows(clone).empty
@@ -203,15 +203,23 @@ def test_the_new_reviews_that_a_version_was_trained_on_can_be_had_again(
     assert rows(clone)["text"].tolist() == reviews(30)["text"].tolist()
 
 
-@pytest.mark.state("trained")
 def test_a_challenger_that_the_gate_rejects_leaves_the_champion_and_ends_with_4(project: Path, warm: Warm) -> None:
     edit_params(project, gate__non_inferiority_margin=0.0, gate__label_slice_margin=0.0)
     drop(project, reviews(40, 700), "more.csv")
     told = project / "printed-told"
     done = warm.run(project, "retrain", SENTIMENT_NOTIFY_COMMAND=f'(echo "$SENTIMENT_OUTCOME"; cat) > {told}')
     assert done.code == 4, done.out
-    assert outcomes(project)[-1] == "REJECTED" and champions(project)[-1] == "2"
-    assert told.read_text().startswith(f"REJECTED\n{NAME}, retraining run 3: REJECTED\n")
+    assert outcomes(project)[-1] == "REJECTED" and champions(project)[-1] == "1"
+    assert told.read_text().startswith(f"REJECTED\n{NAME}, retraining run 2: REJECTED\n")
+
+
+@pytest.mark.state("trained")
+def test_weights_that_are_registered_already_make_no_new_version(project: Path, warm: Warm) -> None:
+    drop(project, reviews(40, 700), "more.csv")
+    assert warm.run(project, "retrain").code == 0
+    listed = warm.run(project, "registry", "list", "--name", NAME).out
+    assert champions(project) == ["1", "2"] and "champion" in listed and "\n3  " not in listed
+    assert verified(warm, project)
 
 
 def test_an_old_champion_is_a_reason_only_where_something_changed(project: Path, warm: Warm) -> None:
@@ -337,12 +345,12 @@ def test_what_a_kill_left_half_written_is_nothing(project: Path, warm: Warm) -> 
 
 
 def test_a_damaged_report_fails_the_run_and_once_it_is_mended_the_next_one_goes_on(project: Path, warm: Warm) -> None:
-    report = project / "reports/train/tiny/run.json"
+    report = project / "reports/runs/tiny.json"
     content = report.read_text()
     report.write_text(content[:20])
     drop(project, reviews(30))
     done = warm.run(project, "retrain")
-    assert done.code == 3 and "run.json" in done.out
+    assert done.code == 3 and "runs/tiny.json" in done.out
     report.write_text(content)
     assert warm.run(project, "retrain").code == 0
     assert outcomes(project) == ["PROMOTED", "FAILED", "PROMOTED"] and champions(project) == ["1", "2"]

@@ -48,7 +48,7 @@ def test_only_old_runs_of_nights_on_this_data_set_go_and_their_files_with_them(
     with sqlite3.connect(project / "mlflow.db") as database:
         database.execute("update runs set start_time = start_time - 200 * 86400000")
     young, _ = trained(client, **night)
-    report = paths.train_reports("tiny") / "run.json"
+    report = paths.run_file("tiny")
     report.parent.mkdir(parents=True)
     report.write_text(json.dumps({"run_id": shown}))
     somebodys = client.create_experiment("somebody's")

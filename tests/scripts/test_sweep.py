@@ -89,19 +89,21 @@ def test_a_deviation_of_one_seed_is_wrong_usage(project: Path, monkeypatch: pyte
 
 DVC_YAML = """
 stages:
-  evaluate:
+  track:
     foreach: [single, stacked]
     do:
-      cmd: python evaluate.py ${item}
+      cmd: python track.py ${item}
       params: [seed]
-      deps: [evaluate.py]
+      deps: [track.py]
       outs:
         - reports/train/${item}: {cache: false}
+        - reports/runs/${item}.json: {cache: false}
         - reports/evaluate/${item}: {cache: false}
+        - reports/metrics/${item}.json: {cache: false}
 """
-EVALUATE = f"""
+TRACK = f"""
 import os, subprocess, sys
-sys.path[:0] = [{str(ROOT)!r}, {str(ROOT / "tests")!r}]
+sys.path[:0] = [{str(ROOT)!r}, {str(ROOT / "tests")!r}, {str(ROOT / "tests/scripts")!r}]
 from test_sweep import accuracy
 from tracked_runs import track_evaluation, track_training
 from pipeline.project.params import load_params
@@ -120,7 +122,7 @@ def test_seeds_that_are_missing_run_in_a_clone_while_the_checkout_moves_on(
 ) -> None:
     runs.connect.cache_clear()
     (project / "dvc.yaml").write_text(DVC_YAML)
-    (project / "evaluate.py").write_text(EVALUATE)
+    (project / "track.py").write_text(TRACK)
     (project / ".gitignore").write_text("/.sweep/\n/mlflow.db*\n/mlartifacts/\n")
     git("init", "--quiet")
     subprocess.run([sys.executable, "-m", "dvc", "init", "--quiet"], check=True)

@@ -185,7 +185,10 @@ def test_threads_share_a_model(models: dict[str, PyFuncModel], texts: list[str],
 def test_a_version_holds_code_and_pinned_requirements_and_nothing_pickled(registered: Registered) -> None:
     for path in registered.paths.values():
         files = {file.name for file in Path(path).rglob("*") if file.is_file() and "__pycache__" not in file.parts}
-        assert {"pyfunc_model.py", "model.keras", "vocabulary.txt", "settings.json", "tokenizer.py"} <= files
+        code = {"pyfunc_model.py", "network.py", "tokenizer.py", "fused_lstm.py"}
+        assert code | {"weights.npz", "vocabulary.txt", "settings.json"} <= files
+        with np.load(next(Path(path).rglob("weights.npz")), allow_pickle=False) as arrays:
+            assert not [name for name, array in arrays.items() if array.dtype.hasobject]
         assert not [name for name in files if name.endswith((".pkl", ".pickle", ".joblib"))]
         pinned = (Path(path) / "requirements.txt").read_text().split()
         assert {line.partition("==")[0] for line in pinned} == {"keras", "mlflow", "numpy", "pandas", "tensorflow"}
@@ -194,7 +197,7 @@ def test_a_version_holds_code_and_pinned_requirements_and_nothing_pickled(regist
 
 def test_importing_the_module_leaves_mlflow_as_it_is() -> None:
     code = (
-        "import mlflow.models.model, pipeline.serving\n"
+        "import mlflow.models.model, pipeline.served_model.pyfunc_model\n"
         "assert getattr(mlflow.models.model, '__mlflow_model__', None) is None\n"
     )
     done = subprocess.run([sys.executable, "-c", code], env={**os.environ, "PYTHONPATH": str(ROOT)}, cwd=ROOT)

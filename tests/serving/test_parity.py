@@ -11,7 +11,6 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-import keras
 import mlflow
 import numpy as np
 import pandas as pd
@@ -19,6 +18,7 @@ import pytest
 from conftest import ROOT, Registered
 from test_server import Server, start
 
+from pipeline.served_model.network import load_network
 from pipeline.served_model.tokenizer import truncate
 from pipeline.text.batching import pad
 from pipeline.text.encoding import load_tokenizer
@@ -65,7 +65,7 @@ def stage_ids(registered: Registered, texts: list[str]) -> list[np.ndarray]:
 @pytest.fixture(scope="module")
 def network(registered: Registered) -> Callable[[list[np.ndarray]], np.ndarray]:
     """Logits of token ids from the pipeline's own model file."""
-    model = accelerate(keras.models.load_model(registered.folder / "models/mean/model.keras", compile=False))
+    model = accelerate(load_network(registered.folder / "models/mean/weights.npz"))
     return lambda rows: np.concatenate(logits(model, [pad([ids]) for ids in rows]))
 
 

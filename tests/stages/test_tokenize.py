@@ -11,7 +11,7 @@ from conftest import edit_params
 
 from pipeline.project.atomic import read_json, write_json, write_table
 from pipeline.project.params import load_params
-from pipeline.project.paths import RAW, SPLIT_TABLES, SPLITS, TOKENIZER_REPORT, TOKENS, VALIDATION_REPORT, VOCABULARY
+from pipeline.project.paths import SPLIT_TABLES, SPLITS, TOKENIZER_REPORT, TOKENS, VALIDATION_REPORT, VOCABULARY
 from pipeline.served_model.tokenizer import SubwordTokenizer
 from pipeline.text.vocabulary import build_vocabulary
 
@@ -20,24 +20,26 @@ RunStage = Callable[..., CompletedProcess[str]]
 
 @pytest.fixture
 def splits(project: Path, reviews: pd.DataFrame) -> dict[str, pd.DataFrame]:
-    """A project that stands where `tokenize` begins: raw and split tables of real reviews, and valid data."""
-    edit_params(project, tokenize__vocabulary_size=1000)
+    """A project that stands where `tokenize` begins: a vocabulary, split tables of real reviews, and valid data."""
     tables = {"train": reviews[:80], "validation": reviews[80:100], "test": reviews[-50:]}
-    write_table(RAW / "train.parquet", reviews[:100])
+    VOCABULARY.parent.mkdir(parents=True)
+    SubwordTokenizer(build_vocabulary(reviews["text"][:100], 1000)).save(VOCABULARY)
     for split, table in tables.items():
         write_table(SPLIT_TABLES / f"{split}.parquet", table)
     write_json(VALIDATION_REPORT, {"success": True})
     return tables
 
 
-def test_the_stage_encodes_every_split_with_the_vocabulary_of_the_raw_texts(
-    splits: dict[str, pd.DataFrame], reviews: pd.DataFrame, run_stage: RunStage
+def test_the_stage_encodes_every_split_with_the_vocabulary_that_stands(
+    splits: dict[str, pd.DataFrame], run_stage: RunStage
 ) -> None:
+    vocabulary = VOCABULARY.read_bytes()
+
     done = run_stage("tokenize")
 
     assert done.returncode == 0, done.stderr
+    assert VOCABULARY.read_bytes() == vocabulary
     tokenizer = SubwordTokenizer.load(VOCABULARY)
-    assert list(tokenizer.subwords) == build_vocabulary(reviews["text"][:100], 1000)
     for split in SPLITS:
         schema = pq.read_schema(TOKENS / f"{split}.parquet")
         assert schema.names == ["id", "label", "token_ids"]
@@ -78,7 +80,7 @@ def test_the_report_counts_what_truncation_does(
 def test_two_runs_write_the_same_bytes(splits: dict[str, pd.DataFrame], run_stage: RunStage) -> None:
     def outputs() -> list[bytes]:
         assert run_stage("tokenize").returncode == 0
-        return [path.read_bytes() for path in (VOCABULARY, TOKENIZER_REPORT, *sorted(TOKENS.iterdir()))]
+        return [path.read_bytes() for path in (TOKENIZER_REPORT, *sorted(TOKENS.iterdir()))]
 
     assert outputs() == outputs()
 
@@ -93,7 +95,17 @@ def test_data_that_failed_validation_are_not_tokenized(
 
     assert done.returncode == 3
     assert str(VALIDATION_REPORT) in done.stderr
-    assert not VOCABULARY.exists()
+    assert not TOKENS.exists() and not TOKENIZER_REPORT.exists()
+
+
+def test_a_missing_vocabulary_is_named_with_the_remedy(splits: dict[str, pd.DataFrame], run_stage: RunStage) -> None:
+    VOCABULARY.unlink()
+
+    done = run_stage("tokenize")
+
+    assert done.returncode == 3
+    assert done.stderr == f"error: {VOCABULARY} does not exist; run `dvc repro` to make it\n"
+    assert not TOKENS.exists()
 
 
 def test_a_text_without_ids_is_named_by_file_and_row(splits: dict[str, pd.DataFrame], run_stage: RunStage) -> None:

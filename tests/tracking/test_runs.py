@@ -127,13 +127,20 @@ def test_a_run_made_anew_from_its_outputs_tells_the_same(client: "MlflowClient")
     original = client.get_run(record["run_id"])
     client.delete_run(record["run_id"])
 
-    run_id, _, _ = restoration.recorded_run("stacked")
+    run_id, _ = restoration.recorded_run("stacked")
 
     restored = client.get_run(run_id)
     assert restored.data.tags["restored_from"] == record["run_id"]
     assert restored.info.run_name == f"{original.info.run_name} (restored)"
     assert abs(restored.info.start_time - original.info.start_time) < 1000
     assert restored.data.metrics == original.data.metrics
+    for curve in ("val/accuracy", "val/loss", "epoch_seconds"):
+        restored_curve, original_curve = (
+            [(point.step, point.value) for point in client.get_metric_history(run.info.run_id, curve)]
+            for run in (restored, original)
+        )
+        assert restored_curve == original_curve
+    assert restored.data.tags[runs.WEIGHTS] == original.data.tags[runs.WEIGHTS] == record["weights_sha256"]
     assert restored.data.params == original.data.params
     assert note(client, run_id) == note(client, record["run_id"])
     assert {item.dataset.digest for item in restored.inputs.dataset_inputs} == {"training.dir", "validation.dir"}

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from conftest import ROOT, track_in, write_sample_params
-from tracked_runs import evaluation, history, track_evaluation, track_training
+from tracked_runs import evaluation, history, track_evaluation, track_pictures, track_training
 
 from pipeline.tracking import runs
 
@@ -44,6 +44,7 @@ def ui(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ui]:
         records = {model: track_training(model) for model in ("single", "stacked")}
         for record in records.values():
             track_evaluation(record)
+            track_pictures(record)
         with runs.tracked_run("retrain", "nightly", {}):
             pass
         runs.connect.cache_clear()

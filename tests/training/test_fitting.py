@@ -8,7 +8,7 @@ import pytest
 from pipeline.project.errors import DataError, PipelineError
 from pipeline.project.params import ModelParams, TrainParams
 from pipeline.text.batching import Batch, pad
-from pipeline.training.fitting import Checkpoint, Progress, as_dataset, compile_model, fit, summarize
+from pipeline.training.fitting import Checkpoint, Progress, as_dataset, compile_model, fit, summarize, times
 from pipeline.training.networks import accelerate, build_model, prepare_device, weights_sha256
 
 VOCABULARY_SIZE = 600
@@ -104,7 +104,8 @@ def test_the_best_epoch_is_that_of_best_accuracy_then_of_least_loss() -> None:
     for number, (accuracy, loss) in enumerate([(0.8, 0.5), (0.9, 0.5), (0.9, 0.4), (0.85, 0.3), (0.9, 0.4)], start=1):
         progress.record({"epoch": number, "val_loss": loss, "val_accuracy": accuracy, "seconds": 2.0})
     assert (progress.best_epoch, progress.stalled_epochs, progress.epoch) == (3, 2, 5)
-    assert summarize(progress)["training_seconds"] == 10.0
+    assert summarize(progress) == {"epochs": 5, "best_epoch": 3, "best_val_accuracy": 0.9, "best_val_loss": 0.4}
+    assert times(progress) == {"training_seconds": 10.0, "seconds_per_epoch": 2.0}
 
 
 def test_a_loss_that_is_not_finite_stops_with_what_to_change(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ from conftest import ROOT
 
 from pipeline.project.errors import DataError
 from pipeline.project.params import ModelParams, load_params
+from pipeline.served_model.network import load_network, read_network
 from pipeline.text.batching import pad
 from pipeline.training.networks import accelerate, build_model, load_model, logits, save_model, summary, weights_sha256
 
@@ -53,8 +54,8 @@ def test_a_padded_review_scores_as_it_does_unpadded(cell: str, pooling: str) -> 
 
 def test_without_masking_padding_changes_the_score(tmp_path: Path) -> None:
     params = small()
-    save_model(tmp_path / "model.keras", build_model(params, VOCABULARY_SIZE), params)
-    masked, unmasked = (load_model(tmp_path / "model.keras", params, masked=masked) for masked in (True, False))
+    save_model(tmp_path / "weights.npz", build_model(params, VOCABULARY_SIZE), params)
+    masked, unmasked = (load_model(tmp_path / "weights.npz", params, masked=masked) for masked in (True, False))
     short = batch().clip(min=1)[:, :5]  # no padding yet
     far = np.pad(short, ((0, 0), (0, 50)))
     np.testing.assert_allclose(*logits(masked, [short]), *logits(unmasked, [short]), atol=1e-6)
@@ -108,26 +109,66 @@ def test_on_a_cpu_a_kernel_is_not_divided_among_threads(monkeypatch: pytest.Monk
     assert float(share) > 0.9
 
 
-def test_a_saved_model_is_plain_keras_with_the_same_weights(tmp_path: Path) -> None:
+@pytest.mark.parametrize("cell", ["lstm", "gru", "simple_rnn"])
+@pytest.mark.parametrize("pooling", ["last", "max", "mean"])
+def test_a_saved_model_holds_kerass_own_weights_and_loads_as_plain_keras(
+    tmp_path: Path, cell: str, pooling: str
+) -> None:
     import keras
 
-    params = small()
+    params = small(cell=cell, pooling=pooling)
     model = accelerate(build_model(params, VOCABULARY_SIZE))
-    save_model(tmp_path / "model.keras", model, params)
-    plain = keras.models.load_model(tmp_path / "model.keras")
+    save_model(tmp_path / "weights.npz", model, params)
+    saved_params, tokens, weights = read_network(tmp_path / "weights.npz")
+    assert (saved_params, tokens) == (params.model_dump(), VOCABULARY_SIZE)
+    for saved, weight in zip(weights, build_model(params, VOCABULARY_SIZE).weights, strict=True):
+        assert (saved.shape, saved.dtype.name) == (weight.shape, weight.dtype)
+    plain = load_network(tmp_path / "weights.npz")
     assert weights_sha256(plain) == weights_sha256(model)
     kinds = {type(layer.forward_layer) for layer in plain.layers if isinstance(layer, keras.layers.Bidirectional)}
-    assert kinds == {keras.layers.LSTM}
+    assert kinds == {{"lstm": keras.layers.LSTM, "gru": keras.layers.GRU, "simple_rnn": keras.layers.SimpleRNN}[cell]}
     np.testing.assert_allclose(plain(batch()).numpy()[:, 0], logits(model, [batch()])[0], atol=1e-6)
 
 
+SAVE = """
+import json, sys, time
+from pathlib import Path
+import numpy as np
+from pipeline.project.params import ModelParams
+from pipeline.training.networks import build_model, save_model
+
+folder, params = Path(sys.argv[1]), ModelParams.model_validate_json(sys.argv[2])
+
+def save(name):
+    model = build_model(params, 300)
+    generator = np.random.default_rng(4)
+    model.set_weights([generator.normal(size=weight.shape) for weight in model.get_weights()])
+    save_model(folder / name, model, params)
+
+time.sleep(float(sys.argv[3]))
+save("first_model.npz")
+build_model(params.model_copy(update={"recurrent_units": [3, 3, 3]}), 500)  # Keras counts layers in a process
+save("third_model.npz")
+"""
+
+
+def test_the_same_weights_give_the_same_bytes_whenever_and_after_whatever_they_are_saved(tmp_path: Path) -> None:
+    folders = [tmp_path / "now", tmp_path / "later"]
+    for folder, seconds in zip(folders, ("0", "3"), strict=True):  # a zip's times are of two seconds
+        folder.mkdir()
+        subprocess.run([sys.executable, "-c", SAVE, folder, small().model_dump_json(), seconds], cwd=ROOT, check=True)
+    now, later = ([folder / name for name in ("first_model.npz", "third_model.npz")] for folder in folders)
+    assert later[0].stat().st_mtime - now[1].stat().st_mtime >= 3
+    assert len({file.read_bytes() for file in (*now, *later)}) == 1
+
+
 def test_a_model_that_is_missing_truncated_or_another_is_named(tmp_path: Path) -> None:
-    file = tmp_path / "model.keras"
-    with pytest.raises(DataError, match=r"model\.keras does not exist"):
+    file = tmp_path / "weights.npz"
+    with pytest.raises(DataError, match=r"weights\.npz does not exist"):
         load_model(file, small())
     save_model(file, build_model(small(), VOCABULARY_SIZE), small())
-    with pytest.raises(DataError, match=r"model\.keras is not a model of its params"):
+    with pytest.raises(DataError, match=r"weights\.npz is not a model of its params"):
         load_model(file, small(recurrent_units=[9]))
     file.write_bytes(file.read_bytes()[:-100])
-    with pytest.raises(DataError, match=r"model\.keras is not a model of its params"):
+    with pytest.raises(DataError, match=r"weights\.npz is not a model of its params"):
         load_model(file, small())

@@ -1,0 +1,53 @@
+"""What evaluation found stands in the MLflow run of the training, in numbers and in pictures."""
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import reported_project
+from conftest import edit_params
+
+from pipeline.project import atomic, paths
+from pipeline.project.training_record import read_record
+from pipeline.stages import track
+from pipeline.tracking import runs
+
+
+@pytest.fixture
+def evaluated(project: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A project that stands where `track stacked` begins, as after a fresh clone: its store has no runs yet."""
+    reported_project.write(project)
+    edit_params(project, dataset="imdb_reviews")
+    monkeypatch.setattr(sys, "argv", ["track.py", "stacked"])
+    runs.connect.cache_clear()
+    yield project
+    runs.connect.cache_clear()
+
+
+def test_the_stage_logs_metrics_studies_curves_and_pictures_and_notes_the_run(evaluated: Path) -> None:
+    track.main()
+    track.main()  # a stage that runs twice leaves one run
+
+    client = runs.connect()
+    (run,) = client.search_runs([runs.experiment_id(client)])
+    assert run.data.tags["restored_from"] == read_record("stacked")["run_id"]
+    measured = atomic.read_json(paths.metrics_file("stacked"))
+    assert run.data.metrics["test/accuracy"] == measured["accuracy"]
+    assert atomic.read_json(paths.tracked_file("stacked")) == {
+        "run_id": run.info.run_id,
+        "logged": measured["accuracy"],
+    }
+    curves = ("roc", "precision_recall", "calibration", "confusion")
+    pictures = (*curves, "padding_study", "learning_curves")
+    studies = ("padding_study", "limits", "gates", "metrics")
+    expected = [
+        *(f"evaluate/{name}.csv" for name in curves),
+        *(f"evaluate/{name}.png" for name in pictures),
+        *(f"evaluate/{name}.json" for name in studies),
+    ]
+    assert sorted(artifact.path for artifact in client.list_artifacts(run.info.run_id, "evaluate")) == sorted(expected)
+    logged = Path(client.download_artifacts(run.info.run_id, "evaluate"))
+    assert all((logged / f"{name}.png").read_bytes().startswith(b"\x89PNG") for name in pictures)
+    contexts = ("training", "validation", "test")
+    assert {item.dataset.name for item in run.inputs.dataset_inputs} == {f"imdb_reviews-{part}" for part in contexts}
