@@ -17,6 +17,7 @@ from ruamel.yaml import YAML
 from pipeline.data.sources import SAMPLE
 
 ROOT = Path(__file__).parent.parent
+pytest_plugins = ["retraining_fixtures"]
 
 # A shared, noisy machine says nothing about how long an example should take.
 settings.register_profile("no deadline", deadline=None)

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pipeline.data.validation import GX_SEVERITY, Outcome, Report, Severity, Validation, expect
+from pipeline.data.gx import GX_SEVERITY, Outcome, Report, Severity, Validation, expect
 from pipeline.project.errors import DataError
 from pipeline.project.params import IntakeParams
 from pipeline.project.paths import DATASET_INFO, RAW, RAW_SPLITS, REVIEW_COLUMNS, SPLIT_REPORT, SPLIT_TABLES, SPLITS

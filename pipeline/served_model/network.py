@@ -67,7 +67,7 @@ def save_network(path: Path, params: Mapping[str, Any], vocabulary_size: int, we
 
 def read_network(path: Path) -> tuple[dict[str, Any], int, list[np.ndarray]]:
     """Returns what `save_network` wrote; NumPy and the zip format raise many kinds of errors for a damaged file."""
-    with np.load(path, allow_pickle=False) as arrays:
+    with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
         settings = json.loads(str(arrays["settings"]))
         weights = [arrays[f"weight_{index}"] for index in range(len(arrays.files) - 1)]
     return settings["params"], int(settings["vocabulary_size"]), weights

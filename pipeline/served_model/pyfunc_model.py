@@ -21,7 +21,7 @@ import numpy as np
 import pandas as pd
 from mlflow.exceptions import MlflowException
 from mlflow.protos.databricks_pb2 import INVALID_PARAMETER_VALUE
-from mlflow.pyfunc import PythonModel
+from mlflow.pyfunc import PythonModel, PythonModelContext
 from numpy.typing import NDArray
 
 COLUMN = "text"
@@ -59,7 +59,7 @@ def bucketed(lengths: Sequence[int], batch_tokens: int) -> Iterator[NDArray[np.i
 class RawTextSentiment(PythonModel):
     """Scores a column of raw reviews. Threads may share one instance: after loading nothing of it changes."""
 
-    def load_context(self, context: Any) -> None:
+    def load_context(self, context: PythonModelContext) -> None:
         """Loads tokenizer, model and settings from the artifacts that `versions.log_model` stored."""
         import tensorflow as tf
 
@@ -82,7 +82,9 @@ class RawTextSentiment(PythonModel):
         # The first call is slow, and a vocabulary that is larger than the model's embedding fails here.
         self._score([np.array([self._tokenizer.vocabulary_size - 1], np.int32)])
 
-    def predict(self, context: Any, model_input: pd.DataFrame, params: dict[str, Any] | None = None) -> pd.DataFrame:
+    def predict(
+        self, context: PythonModelContext, model_input: pd.DataFrame, params: dict[str, Any] | None = None
+    ) -> pd.DataFrame:
         """Scores each row of the string column `text`, in the caller's order and with the caller's index.
 
         Returns:

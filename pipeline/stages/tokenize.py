@@ -17,8 +17,7 @@ from pipeline.project.paths import (
     VALIDATION_REPORT,
 )
 from pipeline.project.run_command import run_command
-from pipeline.served_model.tokenizer import truncate
-from pipeline.text.encoding import load_tokenizer, read_reviews
+from pipeline.text.encoding import encode, load_tokenizer, read_reviews
 
 
 def main() -> None:
@@ -31,10 +30,9 @@ def main() -> None:
         folder.mkdir()
         for split in SPLITS:
             reviews = read_reviews(SPLIT_TABLES / f"{split}.parquet")
-            encoded = tokenizer.encode_batch(reviews["text"])
-            kept = pd.Series([truncate(ids, params.tokenize.max_tokens) for ids in encoded])
-            write_table(folder / f"{split}.parquet", reviews[["id", "label"]].assign(token_ids=kept))
-            reports[split] = length_report(np.array([len(ids) for ids in encoded]), params.tokenize.max_tokens)
+            token_ids, lengths = encode(tokenizer, reviews["text"], params.tokenize.max_tokens)
+            write_table(folder / f"{split}.parquet", reviews[["id", "label"]].assign(token_ids=pd.Series(token_ids)))
+            reports[split] = length_report(lengths, params.tokenize.max_tokens)
     write_json(
         TOKENIZER_REPORT,
         {"vocabulary_size": tokenizer.vocabulary_size, "max_tokens": params.tokenize.max_tokens, "splits": reports},

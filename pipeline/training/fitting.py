@@ -163,7 +163,7 @@ def fit(
 @contextmanager
 def _averaged_weights(model: "keras.Model") -> Iterator[None]:
     """Puts the moving average of the weights into `model` for the time of the block."""
-    trained = [np.array(variable) for variable in model.trainable_variables]
+    trained = [variable.numpy() for variable in model.trainable_variables]
     model.optimizer.finalize_variable_values(model.trainable_variables)
     yield
     for variable, value in zip(model.trainable_variables, trained, strict=True):
@@ -263,7 +263,7 @@ def _state(model: "keras.Model") -> list[Any]:
 
 
 def _save(path: Path, model: "keras.Model", progress: Progress, best_weights: list[np.ndarray]) -> None:
-    arrays = {f"state_{index}": np.asarray(variable) for index, variable in enumerate(_state(model))}
+    arrays = {f"state_{index}": variable.numpy() for index, variable in enumerate(_state(model))}
     arrays |= {f"best_{index}": weight for index, weight in enumerate(best_weights)}
     with atomic_write(path) as aside:
         np.savez(aside, allow_pickle=False, progress=np.array(json.dumps(asdict(progress))), **arrays)
@@ -271,7 +271,7 @@ def _save(path: Path, model: "keras.Model", progress: Progress, best_weights: li
 
 def _restore(path: Path, model: "keras.Model") -> tuple[Progress, list[np.ndarray]]:
     try:
-        with np.load(path, allow_pickle=False) as arrays:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
             for index, variable in enumerate(_state(model)):
                 variable.assign(arrays[f"state_{index}"])
             best_weights = [arrays[f"best_{index}"] for index in range(len(model.get_weights()))]

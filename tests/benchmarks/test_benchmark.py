@@ -75,11 +75,11 @@ def test_networks_of_different_sizes_are_not_compared() -> None:
 def test_warming_up_teaches_the_model_nothing() -> None:
     model = classic.build_model("single", 300)
     model.build((None, None))
-    before = [np.array(weight) for weight in model.weights]
+    before = model.get_weights()
     data = classic.batches(TOKEN_IDS, LABEL, seed=1)
     assert _without_learning(model, lambda: model.fit(data, verbose=0)) > 0
-    for weight, value in zip(model.weights, before, strict=True):
-        np.testing.assert_array_equal(np.array(weight), value)
+    for weight, value in zip(model.get_weights(), before, strict=True):
+        np.testing.assert_array_equal(weight, value)
     assert int(model.optimizer.iterations) == 0
 
 

@@ -13,8 +13,8 @@ import pytest
 from conftest import ROOT
 
 from pipeline.data.expectations import TABLE_FILES, expected_rows, validate
+from pipeline.data.gx import Outcome, Report
 from pipeline.data.sources import SAMPLE
-from pipeline.data.validation import Outcome, Report
 from pipeline.project.atomic import read_table, write_json, write_table
 from pipeline.project.errors import DataError
 from pipeline.project.paths import DATA_DOCS, DATASET_INFO, REVIEW_COLUMNS, SPLIT_REPORT, VALIDATION_REPORT

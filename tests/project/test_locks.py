@@ -63,6 +63,7 @@ def test_the_lock_of_a_dead_job_is_free_when_its_last_process_has_ended(tmp_path
     job.stdin.write("\n")
     job.stdin.close()
     assert job.stdout.read() == ""  # its end of the pipe is closed: it is gone
+    job.stdout.close()
     with pytest.raises(ProcessLookupError):
         os.kill(stage, 0)
     with held(lock):

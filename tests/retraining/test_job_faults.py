@@ -1,0 +1,197 @@
+"""What goes wrong around the scheduled job is told, and costs nothing but the one run."""
+
+import json
+import os
+import re
+import shutil
+import sqlite3
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from conftest import edit_params
+from retraining_fixtures import age_champion, champions, drop, mlflow_runs, outcomes, records, rows, verified
+from retraining_project import reviews
+from warm import Warm
+
+pytestmark = pytest.mark.e2e
+
+
+def test_a_damaged_report_fails_the_run_and_once_it_is_mended_the_next_one_goes_on(project: Path, warm: Warm) -> None:
+    report = project / "reports/runs/tiny.json"
+    content = report.read_text()
+    report.write_text(content[:20])
+    drop(project, reviews(30))
+    done = warm.run(project, "retrain")
+    assert done.code == 3 and "runs/tiny.json" in done.out
+    report.write_text(content)
+    assert warm.run(project, "retrain").code == 0
+    assert outcomes(project) == ["PROMOTED", "FAILED", "PROMOTED"] and champions(project) == ["1", "2"]
+
+
+def test_a_record_that_cannot_be_read_is_told(project: Path, warm: Warm) -> None:
+    (project / "reports/retrain/000001.json").write_text("{")
+    told = project / "printed-told"
+    done = warm.run(project, "retrain", SENTIMENT_NOTIFY_COMMAND=f'(echo "$SENTIMENT_OUTCOME"; cat) > {told}')
+    assert done.code == 3 and "000001.json" in told.read_text() and told.read_text().startswith("FAILED\n")
+
+
+def test_a_new_store_gets_a_champion_again(project: Path, warm: Warm) -> None:
+    (project / "mlflow.db").unlink()
+    done = warm.run(project, "retrain")
+    assert done.code == 0 and "it will be registered anew" in done.out, done.out
+    assert "Running stage 'train'" not in done.out
+    assert outcomes(project) == ["PROMOTED", "PROMOTED"] and records(project)[-1]["champion_after"] == "1"
+    assert warm.run(project, "retrain").code == 0 and outcomes(project)[-1] == "SKIPPED"
+
+
+@pytest.mark.parametrize("claimed_path", ["reports/train/tiny", "data/labelled/reviews"])
+def test_what_a_dvc_claimed_that_is_gone_keeps_nobody_from_running(
+    project: Path, warm: Warm, claimed_path: str
+) -> None:
+    claimed = {"pid": 1, "cmd": "dvc repro"}  # a number that after a reboot is another's
+    claims = {"read": {}, "write": {str(project / claimed_path): claimed}}
+    (project / ".dvc/tmp/rwlock").write_text(json.dumps(claims))
+    drop(project, reviews(30))
+    done = warm.run(project, "retrain")
+    assert done.code == 0 and outcomes(project) == ["PROMOTED", "PROMOTED"], done.out
+
+
+def test_a_full_disk_loses_nothing(project: Path, warm: Warm) -> None:
+    drop(project, reviews(10))
+    done = warm.run(project, "retrain", largest_file=9_000)
+    assert done.code != 0
+    assert "could not be written" in done.out, done.out
+    assert (project / "data/incoming/new.csv").exists() and rows(project).empty
+    assert warm.run(project, "retrain").code == 0
+    assert len(rows(project)) == 10 and champions(project) == ["1"]
+
+
+def test_little_space_is_told_before_anything_is_done(project: Path, warm: Warm) -> None:
+    edit_params(project, retrain__min_free_gb=1e9)
+    file = drop(project, reviews(10))
+    done = warm.run(project, "retrain")
+    assert done.code == 1 and "GB are free at" in done.out and "retrain.min_free_gb asks for" in done.out
+    assert file.exists() and outcomes(project)[-1] == "FAILED"
+
+
+def test_a_damaged_file_is_kept_the_job_ends_with_3_and_the_next_run_goes_on(project: Path, warm: Warm) -> None:
+    drop(project, b"PAR1 torn", "torn.parquet")
+    drop(project, reviews(10))
+    done = warm.run(project, "retrain")
+    assert done.code == 3 and "torn.parquet" in done.out and "is not a Parquet file" in done.out
+    assert len(rows(project)) == 10  # the other file was taken in
+    assert warm.run(project, "retrain").code == 0
+    assert outcomes(project)[1:] == ["FAILED", "SKIPPED"] and champions(project) == ["1"]
+
+
+def test_a_flood_of_contradictions_stops_before_training(project: Path, warm: Warm) -> None:
+    known = reviews(60, start=48)  # the training reviews of the project
+    drop(project, known.assign(label=1 - known["label"]))
+    assert "decision: fail: data/incoming/new.csv" in warm.run(project, "retrain", "--dry-run").out
+    done = warm.run(project, "retrain", "--force")
+    assert done.code == 3 and "contradict a label that their text has" in done.out
+    assert "Running stage" not in done.out and rows(project).empty
+
+
+def test_ten_thousand_bad_rows_are_quarantined(project: Path, warm: Warm) -> None:
+    drop(project, b"text,label\n" + b"Fine.,maybe\n" * 10_000)
+    done = warm.run(project, "retrain")
+    assert done.code == 0 and "10,000 quarantined" in done.out
+    (file,) = (project / "data/quarantine").iterdir()
+    assert len(file.read_text().splitlines()) == 10_000
+
+
+def test_a_tracking_server_that_is_away_is_told_and_caught_up_with(project: Path, warm: Warm) -> None:
+    drop(project, reviews(10))
+    done = warm.run(project, "retrain", MLFLOW_TRACKING_URI="http://127.0.0.1:9")
+    assert done.code == 1 and "cannot be used" in done.out and "the next run does it" in done.out
+    assert len(rows(project)) == 10
+    assert warm.run(project, "retrain").code == 0
+    assert [run["retrain.outcome"] for run in mlflow_runs(project)] == ["PROMOTED", "FAILED", "SKIPPED"]
+
+
+def test_a_conflict_in_git_is_told_before_anything_is_done(project: Path, warm: Warm) -> None:
+    def git(*arguments: str) -> int:
+        return subprocess.run(["git", *arguments], cwd=project, capture_output=True).returncode
+
+    lock = project / "dvc.lock"
+    git("checkout", "-b", "theirs")
+    lock.write_text(lock.read_text() + "# theirs\n")
+    git("commit", "--all", "--message", "theirs")
+    git("checkout", "-")
+    lock.write_text(lock.read_text() + "# ours\n")
+    git("commit", "--all", "--message", "ours")
+    assert git("merge", "theirs") != 0
+    file = drop(project, reviews(10))
+    done = warm.run(project, "retrain")
+    assert done.code == 1 and "git has conflicts in dvc.lock; resolve them first" in done.out
+    assert file.exists() and len(records(project)) == 1
+    assert git("merge", "--abort") == 0
+    assert warm.run(project, "retrain").code == 0
+
+
+def test_commit_asks_for_a_clean_tree(project: Path, warm: Warm) -> None:
+    (project / "params.yaml").write_text((project / "params.yaml").read_text() + "# edited\n")
+    done = warm.run(project, "retrain", "--commit")
+    assert done.code == 2 and "--commit needs a clean tree" in done.out and "params.yaml" in done.out
+    assert len(records(project)) == 1
+
+
+def test_a_commit_that_fails_leaves_the_rest_as_it_was_decided(project: Path, warm: Warm) -> None:
+    (project / ".git/index.lock").touch()
+    drop(project, reviews(10))
+    done = warm.run(project, "retrain", "--commit")
+    assert done.code == 0 and "warning: nothing was committed: git" in done.out and "index.lock" in done.out
+    (project / ".git/index.lock").unlink()
+    drop(project, reviews(5, 600), "later.csv")
+    assert warm.run(project, "retrain", "--commit").code == 0
+    assert not subprocess.run(["git", "status", "--porcelain"], cwd=project, capture_output=True, text=True).stdout
+
+
+def test_a_clock_that_went_backwards_changes_no_order(project: Path, warm: Warm) -> None:
+    age_champion(project, days=400)
+    record = project / "reports/retrain/000001.json"
+    record.write_text(record.read_text().replace('"begun": "20', '"begun": "21'))
+    drop(project, reviews(10))
+    os.utime(project / "data/incoming/new.csv", (5e9, 5e9))
+    done = warm.run(project, "retrain")
+    assert done.code == 0 and "a clock went backwards" in done.out
+    assert len(rows(project)) == 10 and outcomes(project) == ["PROMOTED", "SKIPPED"]
+
+
+def test_what_is_past_its_time_goes_and_what_was_promoted_stays(project: Path, warm: Warm) -> None:
+    edit_params(project, retrain__retention__records=2)
+    for _ in range(3):
+        assert warm.run(project, "retrain").code == 0
+    assert [record["run"] for record in records(project)] == [2, 3, 4]
+    with sqlite3.connect(project / "mlflow.db") as database:
+        database.execute("update runs set start_time = start_time - 200 * 86400000")
+    planned = warm.run(project, "retrain", "--dry-run").out
+    assert "1 records, 0 versions and 4 runs are past their time" in planned
+    assert warm.run(project, "retrain").code == 0
+    assert [tags["retrain.run"] for tags in mlflow_runs(project)] == ["5"]
+    assert champions(project) == ["1"] and verified(warm, project)
+
+
+def test_of_a_shared_cache_nothing_is_dropped_nor_of_what_a_sweep_uses(project: Path, warm: Warm) -> None:
+    def unused(project: Path) -> int:
+        return int(re.search(r"after a training, (\d+) objects", warm.run(project, "retrain", "--dry-run").out)[1])
+
+    cache, clone = project / ".dvc/cache", project / ".sweep"
+    subprocess.run(["git", "clone", "--quiet", str(project), str(clone)], check=True)
+    (clone / ".dvc/config.local").write_text(f"[cache]\n    dir = {cache}\n")
+    (clone / "only-there").write_text("what a training left")
+    subprocess.run([sys.executable, "-m", "dvc", "add", "--quiet", "only-there"], cwd=clone, check=True)
+    assert unused(project) == 0
+    shutil.rmtree(clone)
+    assert unused(project) == 1
+    (project / ".dvc/config.local").write_text(f"[cache]\n    dir = {shutil.move(cache, project.parent / 'shared')}\n")
+    assert unused(project) == 0
+    assert "lies outside this checkout" in (project / "printed").read_text()
+
+
+def test_an_experiment_of_dvc_is_no_place_for_it(project: Path, warm: Warm) -> None:
+    done = warm.run(project, "retrain", DVC_EXP_NAME="wide-otter")
+    assert done.code == 2 and "wide-otter is a DVC experiment" in done.out
