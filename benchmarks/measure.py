@@ -101,7 +101,7 @@ def _training(size: Size) -> dict[str, Any]:
             for name in list(workers)[:: 1 if number % 2 == 0 else -1]:  # so that a drift of the machine favours none
                 turns[name].append(workers[name].ask("epoch"))
         for model in MODELS:
-            _require_same_size(model, *(turns[f"{loop}_{model}"][0]["parameters"] for loop in ("classic", "pipeline")))
+            require_same_size(model, *(turns[f"{loop}_{model}"][0]["parameters"] for loop in ("classic", "pipeline")))
             profiles[model] = workers[f"pipeline_{model}"].ask("profile")
     whole_split = len(read_table(SPLIT_TABLES / "train.parquet", ("id",)))
     rows = turns["pipeline_single"][0]["rows"]
@@ -114,7 +114,8 @@ def _training(size: Size) -> dict[str, Any]:
     }
 
 
-def _require_same_size(model: str, classic: int, pipeline: int) -> None:
+def require_same_size(model: str, classic: int, pipeline: int) -> None:
+    """Raises DataError unless both networks of `model` have as many parameters."""
     if classic != pipeline:
         raise DataError(
             f"{model} of params.yaml has {pipeline:,} parameters, the tutorial's {classic:,}: seconds of different "

@@ -134,6 +134,7 @@ app.add_typer(commands.app, name="registry")
 
 
 def main() -> None:
+    """Runs the command that the command line names."""
     run_command(app)
 
 

@@ -70,9 +70,11 @@ class Report:
 
     @property
     def success(self) -> bool:
+        """Whether no critical expectation is broken."""
         return not self.broken("critical")
 
     def broken(self, severity: Severity) -> list[Outcome]:
+        """Returns the broken expectations of a severity."""
         return [outcome for outcome in self.outcomes if outcome.severity == severity and not outcome.success]
 
     def as_dict(self) -> dict[str, Any]:

@@ -216,7 +216,7 @@ def _read(row: Row, key: str, name: str) -> "dict[str, Any] | Unusable":
     if row.problem:
         return Unusable(row.number, row.problem, row.original)
     values = row.values
-    text, label = values.get("text"), _label(values.get("label"))
+    text, label = values.get("text"), read_label(values.get("label"))
     if reason := _refusal(text):
         return Unusable(row.number, reason, values)
     if label is None:
@@ -235,7 +235,8 @@ def _read(row: Row, key: str, name: str) -> "dict[str, Any] | Unusable":
     }
 
 
-def _label(value: Any) -> int | None:
+def read_label(value: Any) -> int | None:
+    """Returns 0 or 1 for what a file has as a label, None for what is none."""
     if isinstance(value, float) and value.is_integer():  # a column of integers with gaps comes as floats
         value = int(value)
     return None if isinstance(value, bool) else LABELS.get(str(value).strip().lower())

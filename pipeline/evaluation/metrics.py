@@ -88,6 +88,7 @@ class Rows:
 
 
 def checked(label: np.ndarray, logit: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Returns <int>[rows] labels and <float64>[rows] logits; errors as in `binary_metrics`."""
     label, logit = np.asarray(label), np.asarray(logit, np.float64)
     if label.ndim != 1 or label.shape != logit.shape or not len(label):
         raise ValueError(f"labels {label.shape} and logits {logit.shape} are not one of each for one or more rows")
@@ -102,6 +103,7 @@ def checked(label: np.ndarray, logit: np.ndarray) -> tuple[np.ndarray, np.ndarra
 
 
 def bin_of(chance: np.ndarray, bins: int) -> np.ndarray:
+    """Returns <int>[rows], the bin of equal width that each probability falls into."""
     # A probability on an edge belongs to the bin below, as in scikit-learn's calibration_curve.
     return np.searchsorted(np.linspace(0, 1, bins + 1)[1:-1], chance)
 

@@ -40,6 +40,7 @@ def bootstrap_intervals(
 
 
 def percentile_interval(values: np.ndarray, level: float = INTERVAL_LEVEL) -> list[float]:
+    """Returns [low, high], between which the share `level` of the values lies; NaN does not count."""
     tail = 100 * (1 - level) / 2
     return [float(bound) for bound in np.nanpercentile(values, (tail, 100 - tail))]
 

@@ -42,6 +42,7 @@ REVIEW_COLUMNS = ("id", "text", "label")
 
 
 def model_file(model: str) -> Path:
+    """Returns where the trained weights of `model` stand."""
     return Path("models") / model / "weights.npz"
 
 
@@ -56,6 +57,7 @@ def run_file(model: str) -> Path:
 
 
 def metrics_file(model: str) -> Path:
+    """Returns where the test metrics of `model` stand."""
     return REPORTS / "metrics" / f"{model}.json"
 
 
@@ -70,8 +72,10 @@ def tracked_file(model: str) -> Path:
 
 
 def model_card_file(model: str) -> Path:
+    """Returns where the model card of `model` stands."""
     return REPORTS / "model_cards" / f"{model}.md"
 
 
 def predictions_file(model: str) -> Path:
+    """Returns where the predictions of `model` on the test reviews stand."""
     return PREDICTIONS / f"{model}.parquet"

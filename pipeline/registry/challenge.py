@@ -200,15 +200,18 @@ class _Contest:
 
     @cached_property
     def versions(self) -> "dict[str, ModelVersion]":
+        """All versions, by number."""
         return {str(version.version): version for version in all_versions(self.registry.client, self.registry.name)}
 
     @cached_property
     def ever_promoted(self) -> set[str]:
+        """The versions still there that were champion."""
         promoted = {line["to"] for line in self.registry.lines if line["decision"] != "kept"}
         return promoted & self.versions.keys()
 
     @cached_property
     def test_sha256(self) -> str:
+        """The identity of the test reviews."""
         return evidence.reviews_digest(self.test)
 
     def decision(self) -> Line:

@@ -195,6 +195,7 @@ def predictions_on(
 
 
 def main() -> None:
+    """Scores reviews with a model, in the process that `score` starts."""
     model_uri, reviews_file, out = sys.argv[1:4]
     reviews = read_table(Path(reviews_file), ("id", "text"))
     runs.connect()

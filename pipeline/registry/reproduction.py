@@ -64,6 +64,7 @@ class Comparison:
 
     @property
     def differs(self) -> bool:
+        """Whether it was to be the same and is not."""
         return self.verdict == "differs"
 
 

@@ -48,6 +48,7 @@ class ModelResults:
 
     @property
     def accuracy(self) -> float:
+        """Test accuracy."""
         return float(self.metrics["accuracy"])
 
     @cached_property
@@ -62,10 +63,12 @@ class ModelResults:
 
     @property
     def params(self) -> Report:
+        """The params that it was trained with."""
         return self.training["params"]
 
     @property
     def tags(self) -> Report:
+        """What its run was made from and by: commit, device, versions, md5 of its inputs."""
         return self.record["tags"]
 
 
@@ -179,6 +182,7 @@ def is_real(pair: Report) -> bool:
 
 
 def named(name: str) -> str:
+    """Returns a model's name as people read it."""
     return "n-grams" if name == NGRAMS else name
 
 

@@ -48,6 +48,7 @@ def write(record: Mapping[str, Any]) -> None:
 
 
 def remove(record: Mapping[str, Any]) -> None:
+    """Removes a record; one that is gone already is no error."""
     (RETRAIN_RECORDS / f"{record['run']:06d}.json").unlink(missing_ok=True)
 
 

@@ -54,6 +54,7 @@ class Plan:
         )
 
     def as_dict(self) -> dict[str, int]:
+        """Returns how many of each."""
         return {"records": len(self.records), "versions": len(self.versions), "runs": len(self.runs)}
 
 

@@ -31,6 +31,7 @@ class Trigger:
     figures: dict[str, float | int | None] = field(default_factory=dict)
 
     def as_dict(self) -> dict[str, Any]:
+        """Returns it as a record keeps it."""
         return asdict(self)
 
     def __str__(self) -> str:
@@ -47,6 +48,7 @@ class Champion:
 
     @property
     def run_id(self) -> str:
+        """The MLflow run that the version belongs to."""
         return str(self.version.run_id)
 
 

@@ -168,6 +168,7 @@ def json_lines(texts: Sequence[str], scores: "pd.DataFrame") -> str:
 
 
 def quarantine_file(output: Path) -> Path:
+    """Returns where the rows of a scored file go that could not be scored."""
     return output.with_name(f"{output.stem}.quarantine.jsonl")
 
 

@@ -11,6 +11,7 @@ from pipeline.text.batching import classic_padding_share, describe, make_batches
 
 
 def main() -> None:
+    """Batches every split and reports the padding."""
     params = load_params()
     report = {}
     for split in SPLITS:

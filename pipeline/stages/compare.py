@@ -26,6 +26,7 @@ from pipeline.reporting.model_card import model_card
 
 
 def main() -> None:
+    """Compares the models' predictions, and writes the comparison, their curves and model cards."""
     params = load_params()
     test = read_table(SPLIT_TABLES / "test.parquet", ("id", "text"))
     predictions = {name: read_predictions(name, test["id"]) for name in (*params.models, NGRAMS)}

@@ -8,6 +8,7 @@ from pipeline.project.run_command import run_command
 
 
 def main() -> None:
+    """Loads the reviews of the data set that params.yaml names."""
     tables, info = load_reviews(load_params().dataset)
     with atomic_write(RAW) as folder:
         folder.mkdir()

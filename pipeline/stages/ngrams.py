@@ -12,6 +12,7 @@ from pipeline.project.run_command import run_command
 
 
 def main() -> None:
+    """Fits the n-grams, and writes their predictions, metrics and seconds."""
     params = load_params()
     train, validation, test = (
         read_table(SPLIT_TABLES / f"{split}.parquet", REVIEW_COLUMNS) for split in ("train", "validation", "test")

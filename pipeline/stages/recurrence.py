@@ -10,6 +10,7 @@ from pipeline.training import networks
 
 
 def main() -> None:
+    """Measures how far back gradients reach, and writes the report."""
     params = load_params()
     train, validation = (
         read_table(TOKENS / f"{split}.parquet", ("label", "token_ids")) for split in ("train", "validation")

@@ -6,6 +6,7 @@ from pipeline.registry.challenge import register_trained
 
 
 def main() -> None:
+    """Registers what was trained; see `challenge.register_trained`."""
     register_trained(load_params())
 
 

@@ -9,6 +9,7 @@ from pipeline.reporting.page import page
 
 
 def main() -> None:
+    """Writes the page from the reports."""
     params = load_params()
     found = results.read(list(params.models))
     registry = read_json(REGISTRY_REPORT, ("decision", "reason"))

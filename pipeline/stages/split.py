@@ -9,6 +9,7 @@ from pipeline.project.run_command import run_command
 
 
 def main() -> None:
+    """Divides the reviews and reports what was dropped."""
     params = load_params()
     tables, report = split_reviews(
         read_table(RAW / "train.parquet", REVIEW_COLUMNS),

@@ -21,6 +21,7 @@ from pipeline.text.encoding import encode, load_tokenizer, read_reviews
 
 
 def main() -> None:
+    """Encodes the reviews of every split and reports what truncation does to them."""
     params = load_params()
     require_valid_data(VALIDATION_REPORT)
 

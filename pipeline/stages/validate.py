@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 
 def main() -> None:
+    """Validates all tables; ends with DataError where a critical expectation is broken."""
     rows = expected_rows(load_params().dataset, read_json(DATASET_INFO), read_json(SPLIT_REPORT))
     tables = {name: _read_all_columns(path) for name, path in TABLE_FILES.items()}
     with atomic_write(DATA_DOCS) as aside:

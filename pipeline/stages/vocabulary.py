@@ -10,6 +10,7 @@ from pipeline.text.vocabulary import build_vocabulary
 
 
 def main() -> None:
+    """Builds the vocabulary and saves it."""
     params = load_params()
     texts = read_reviews(RAW / "train.parquet")["text"]
     tokenizer = SubwordTokenizer(build_vocabulary(texts, params.tokenize.vocabulary_size))

@@ -38,11 +38,16 @@ def of_length(tokens: "pd.DataFrame", steps: int, most: int) -> tuple[np.ndarray
     return np.stack([ids[-steps:] for ids in rows["token_ids"]]).astype(np.int32), rows["label"].to_numpy(np.float32)
 
 
-def study(train: "pd.DataFrame", validation: "pd.DataFrame", *, vocabulary_size: int, seed: int) -> dict[str, Any]:
+def study(
+    train: "pd.DataFrame", validation: "pd.DataFrame", *, vocabulary_size: int, seed: int, epochs: int = EPOCHS
+) -> dict[str, Any]:
     """Trains and measures the three networks.
 
     Args:
         train, validation: tables of reviews with label and token_ids.
+        vocabulary_size: number of token ids, padding included.
+        seed: of weights and order.
+        epochs: for how many the networks are trained.
 
     Returns:
         `steps` (the median length of the training reviews), `units`, `reviews` (trained, measured and validated),
@@ -56,21 +61,21 @@ def study(train: "pd.DataFrame", validation: "pd.DataFrame", *, vocabulary_size:
     measured = held_out[:MEASURED_REVIEWS], held_out_label[:MEASURED_REVIEWS]
     cells = {}
     for cell in CELLS:
-        model = _network(cell, vocabulary_size, seed)
+        model = build_network(cell, vocabulary_size, seed)
         untrained = gradients(model, *measured)
-        model.fit(reviews, label, batch_size=BATCH_SIZE, epochs=EPOCHS, verbose=0)
+        model.fit(reviews, label, batch_size=BATCH_SIZE, epochs=epochs, verbose=0)
         _, accuracy = model.evaluate(held_out, held_out_label, batch_size=BATCH_SIZE, verbose=0)
         cells[cell] = {
             "parameters": model.count_params(),
             "val_accuracy": float(accuracy),
-            "untrained": _by_distance(untrained),
-            "trained": _by_distance(gradients(model, *measured)),
+            "untrained": by_distance(untrained),
+            "trained": by_distance(gradients(model, *measured)),
         }
     return {
         "steps": steps,
         "units": UNITS,
         "reviews": {"trained": len(reviews), "measured": len(measured[0]), "validated": len(held_out)},
-        "epochs": EPOCHS,
+        "epochs": epochs,
         "reach_share": REACH,
         "cells": cells,
     }
@@ -102,7 +107,8 @@ def gradients(model: "keras.Model", token_ids: np.ndarray, label: np.ndarray) ->
     return norms(token_ids, label).numpy()
 
 
-def _network(cell: str, vocabulary_size: int, seed: int) -> "keras.Model":
+def build_network(cell: str, vocabulary_size: int, seed: int) -> "keras.Model":
+    """Returns an untrained network of `cell`, one of CELLS: <int32>[batch, steps] to <float32>[batch, 1] logits."""
     import keras
 
     keras.utils.set_random_seed(seed)
@@ -123,7 +129,9 @@ def _network(cell: str, vocabulary_size: int, seed: int) -> "keras.Model":
     return model
 
 
-def _by_distance(norms: np.ndarray) -> dict[str, Any]:
+def by_distance(norms: np.ndarray) -> dict[str, Any]:
+    """Returns `gradient`, the mean of <float32>[reviews, steps] norms by steps back from the last one, relative to its;
+    and `reach`, how many steps back it stays at or above REACH."""
     mean = norms.mean(axis=0, dtype=np.float64)[::-1]
     relative = mean / mean[0]
     below = np.flatnonzero(relative < REACH)

@@ -69,7 +69,7 @@ def test_the_classic_models_are_the_pipelines_without_a_mask_under_adam(name: st
 
 def test_networks_of_different_sizes_are_not_compared() -> None:
     with pytest.raises(DataError, match=r"single of params\.yaml has 1,200 parameters, the tutorial's 598,209"):
-        measure._require_same_size("single", 598_209, 1200)
+        measure.require_same_size("single", 598_209, 1200)
 
 
 def test_warming_up_teaches_the_model_nothing() -> None:

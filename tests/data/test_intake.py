@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.data.intake import Finding, Known, _label, examine, incoming, take
+from pipeline.data.intake import Finding, Known, examine, incoming, read_label, take
 from pipeline.data.labelled import read_labelled
 from pipeline.project.atomic import write_table
 from pipeline.project.params import IntakeParams, load_params
@@ -105,7 +105,7 @@ def test_rows_that_cannot_be_used_are_kept_with_file_row_and_reason(raw: pd.Data
     )
 )
 def test_labels_are_0_1_negative_and_positive_and_nothing_else(label: tuple[Any, int | None]) -> None:
-    assert _label(label[0]) == label[1]
+    assert read_label(label[0]) == label[1]
 
 
 def test_known_reviews_are_no_new_ones(raw: pd.DataFrame, params: IntakeParams, reviews: pd.DataFrame) -> None:

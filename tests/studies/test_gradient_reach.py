@@ -28,12 +28,8 @@ def test_reviews_are_taken_by_their_last_tokens() -> None:
 
 @pytest.fixture(scope="module")
 def study() -> dict:
-    monkeypatch = pytest.MonkeyPatch()
-    monkeypatch.setattr(gradient_reach, "EPOCHS", 1)
-    try:
-        return gradient_reach.study(tokens(64, 40, 1), tokens(32, 40, 2), vocabulary_size=VOCABULARY, seed=1)
-    finally:
-        monkeypatch.undo()
+    train, validation = tokens(64, 40, 1), tokens(32, 40, 2)
+    return gradient_reach.study(train, validation, vocabulary_size=VOCABULARY, seed=1, epochs=1)
 
 
 def test_all_networks_are_of_one_size_and_meet_the_same_reviews(study: dict) -> None:
@@ -59,7 +55,7 @@ def test_small_random_weights_and_half_open_forget_gates_lose_the_gradient_and_o
 def test_a_gradient_is_the_change_of_the_loss_that_its_input_makes() -> None:
     import keras
 
-    model = gradient_reach._network("lstm", VOCABULARY, seed=5)
+    model = gradient_reach.build_network("lstm", VOCABULARY, seed=5)
     ids = np.array([[4, 7, 9, 7]], np.int32)
     label = np.array([1.0], np.float32)
     norm = gradient_reach.gradients(model, ids, label)[0, 2]
@@ -85,4 +81,4 @@ def test_a_gradient_is_the_change_of_the_loss_that_its_input_makes() -> None:
     [([1e-5, 0.5, 1.0], 1), ([0.5, 0.5, 1.0], 2), ([1.0, 1e-3, 1.0], 0)],
 )
 def test_reach_is_how_far_back_the_gradient_stays_above_its_share(norms: list[float], reach: int) -> None:
-    assert gradient_reach._by_distance(np.array([norms]))["reach"] == reach
+    assert gradient_reach.by_distance(np.array([norms]))["reach"] == reach
