@@ -141,7 +141,7 @@ def _without_learning(network: Any, run: Callable[[], None]) -> float:
     optimizer; returns the seconds that it took."""
     network.optimizer.build(network.trainable_variables)
     variables = [*network.variables, *network.optimizer.variables]
-    before = [np.array(variable) for variable in variables]
+    before = [variable.numpy() for variable in variables]
     begun = time.perf_counter()
     run()
     seconds = time.perf_counter() - begun

@@ -73,9 +73,10 @@ class Warm:
 
     def end(self) -> None:
         if self._process:
-            assert self._process.stdin
+            assert self._process.stdin and self._process.stdout
             self._process.stdin.close()
             self._process.wait()
+            self._process.stdout.close()
 
 
 def serve() -> None:

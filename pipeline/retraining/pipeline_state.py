@@ -193,10 +193,11 @@ def die_with_parent() -> Callable[[], None] | None:
 
 def _echo(process: "subprocess.Popen[str]", told: list[str]) -> None:
     assert process.stdout
-    for line in process.stdout:
-        print(line, end="", flush=True)
-        if line.startswith(("error: ", "ERROR: ")):
-            told.append(line.rstrip())
+    with process.stdout:
+        for line in process.stdout:
+            print(line, end="", flush=True)
+            if line.startswith(("error: ", "ERROR: ")):
+                told.append(line.rstrip())
 
 
 def _end(process: "subprocess.Popen[str]") -> None:

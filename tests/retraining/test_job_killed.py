@@ -17,6 +17,12 @@ from warm import Warm, put_back
 pytestmark = pytest.mark.e2e
 
 
+@pytest.fixture
+def project(job_project: Path) -> Path:
+    """The job's project in the state that the test's marker names, not conftest's empty one."""
+    return job_project
+
+
 def check(project: Path, label: str) -> None:
     """No row is lost and none taken twice; every record is closed."""
     assert rows(project)["text"].tolist() == reviews(10)["text"].tolist(), label
@@ -92,6 +98,7 @@ def test_a_kill_takes_the_stages_along_and_meanwhile_nobody_else_starts(project:
     assert len(records(project)) == 2
     job.kill()
     job.stdout.read()  # until the stage, which holds the other end, has ended too
+    job.stdout.close()
     job.wait()
     (project / "pause").unlink()
     done = warm.run(project, "retrain", "--max-minutes", "0")
