@@ -100,7 +100,7 @@ def calibration(tables: "Tables", metrics: Mapping[str, Mapping[str, Any]]) -> s
             below.hlines(table["reviews"], table["lower"], table["upper"], color=colour, linewidth=2)
         above.set(title="Calibration", ylabel="share that is positive", xlim=(-0.01, 1.01), ylim=(-0.01, 1.01))
         above.legend(loc="upper left")
-        below.set(xlabel="predicted probability of positive", ylabel="reviews a bin")
+        below.set(xlabel="predicted probability of positive", ylabel="reviews")
         below.set_ylim(bottom=0)
         below.yaxis.set_major_formatter("{x:,.0f}")
     return drawn.svg

@@ -47,11 +47,12 @@ def padding_changes(studies: Mapping[str, Report]) -> str:
     """Draws, by model and padding, the largest change in probability of any review, on a logarithmic scale."""
     least = 1e-9  # a change of 0 has no place on a logarithmic scale
     study = next(iter(studies.values()))
-    title = f"Largest change in probability, {study['reviews']:,} reviews"
+    title = "Largest change in probability"
     with _padding_bars(studies, title, lambda outcome, _: float(outcome["largest_change"]), "{:.1g}", least) as drawn:
         axes = drawn.axes
         axes.axvline(study["tolerance"], **REFERENCE)
-        axes.set(xscale="log", xlim=(least, 30), xlabel=f"dashed: tolerance, {study['tolerance']:.0e}")
+        axes.set(xscale="log", xlim=(least, 30))
+        axes.set_xlabel(f"{study['reviews']:,} reviews; dashed: tolerance, {study['tolerance']:.0e}")
         axes.set_xticks([1e-8, 1e-6, 1e-4, 1e-2, 1])
         axes.minorticks_off()
     return drawn.svg
