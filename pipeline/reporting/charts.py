@@ -41,11 +41,12 @@ def learning_curves(histories: "Tables", metric: str, kept: Mapping[str, int]) -
     with drawing(f"{metric.capitalize()} by epoch, training and validation, of each model") as drawn:
         axes = drawn.axes
         for colour, (name, history) in _coloured(histories.items()):
-            axes.plot(history["epoch"], history[metric], "--", color=colour, linewidth=1.2, label=f"{name}, training")
-            axes.plot(history["epoch"], history[f"val_{metric}"], color=colour, label=f"{name}, validation")
-            chosen = history[history["epoch"] == kept[name]]
+            epoch, style = history["epoch"], {"color": colour, "markersize": 2.5}
+            axes.plot(epoch, history[metric], "o--", **style, linewidth=1.2, label=f"{name}, training")
+            axes.plot(epoch, history[f"val_{metric}"], "o-", **style, label=f"{name}, validation")
+            chosen = history[epoch == kept[name]]
             axes.plot(chosen["epoch"], chosen[f"val_{metric}"], "o", color=colour, markersize=6)
-        axes.set(title=metric.capitalize(), xlabel="epoch (dot: weights kept)")
+        axes.set(title=metric.capitalize(), xlabel="epoch (large dot: weights kept)")
         axes.xaxis.get_major_locator().set_params(integer=True)
         axes.legend()
     return drawn.svg

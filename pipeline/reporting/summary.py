@@ -5,6 +5,7 @@ import textwrap
 from pathlib import Path
 from typing import Any
 
+from pipeline.project import tables
 from pipeline.project.atomic import read_json
 from pipeline.project.params import load_params
 from pipeline.project.paths import (
@@ -41,11 +42,7 @@ def rows() -> list[tuple[str, ...]]:
 
 def table() -> str:
     """Returns the results as a text table, and under it where to look next."""
-    lines = [HEADER, *rows()]
-    widths = [max(len(line[column]) for line in lines) for column in range(len(HEADER))]
-    lines.insert(1, tuple("-" * width for width in widths))
-    aligned = ["  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)) for line in lines]
-    return "\n".join([*(line.rstrip() for line in aligned), "", *_where_next()])
+    return "\n".join([tables.table([HEADER, *rows()]), "", _where_next()])
 
 
 def markdown() -> str:
@@ -76,16 +73,17 @@ def _accuracy(metrics: dict[str, Any]) -> tuple[str, str]:
     return f"{metrics['accuracy']:.4f}", f"{low:.4f} to {high:.4f}"
 
 
-def _where_next() -> list[str]:
+def _where_next() -> str:
     here = Path.cwd()
     registered = "not in this checkout's store yet; `dvc repro` registers the models"
     if REGISTRY_REPORT.exists():
         report = read_json(REGISTRY_REPORT, ("decision", "reason"))
         registered = f"{report['decision']}: {report['reason']}"
-    return [
-        f"data set    {load_params().dataset}",
-        f"registry    {registered}",
-        f"report      {here / REPORT_PAGE}",
-        f"data docs   {here / DATA_DOCS / 'index.html'}",
-        f"MLflow UI   cd {here} && {Path(sys.executable).with_name('sentiment')} ui",
-    ]
+    places = {
+        "data set": load_params().dataset,
+        "registry": registered,
+        "report": here / REPORT_PAGE,
+        "data docs": here / DATA_DOCS / "index.html",
+        "MLflow UI": f"cd {here} && {Path(sys.executable).with_name('sentiment')} ui",
+    }
+    return tables.table(list(places.items()), header=False)
