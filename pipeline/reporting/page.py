@@ -36,10 +36,9 @@ def page(found: Results, registry: Report, recurrence: Report, noise: Report | N
         dataset=dataset,
         results=found,
         best=found.best,
-        rows=_rows(found),
+        rows=results.measured(found.models),
         pairs=[
-            (pair, results.verdict(pair), results.paired_sentence(pair, _reviews(found)))
-            for pair in found.comparison["pairs"]
+            (pair, results.verdict(pair), results.paired_sentence(found, pair)) for pair in found.comparison["pairs"]
         ],
         brief=brief(found, registry),
         figures={name: Markup(on_page(svg)) for name, svg in _figures(found, recurrence).items()},
@@ -78,7 +77,7 @@ def brief(found: Results, registry: Report) -> list[tuple[str, str, str, str]]:
         (
             "Which model is better, and is the difference real?",
             results.verdict(pair),
-            results.paired_sentence(pair, _reviews(found)),
+            results.paired_sentence(found, pair),
             "results",
         ),
         (
@@ -123,24 +122,13 @@ def _tag_shown(name: str) -> str:
     return _TAGS_SHOWN.get(name, name)
 
 
-def _reviews(found: Results) -> int:
-    return int(found.comparison["reviews"])
-
-
-def _rows(found: Results) -> list[tuple[str, Report, Report | None]]:
-    """Returns name, metrics and the training's figures (None for the n-grams) of each line of the results table."""
-    models = [(name, model.metrics, model.run) for name, model in found.models.items()]
-    return [*models, (NGRAMS, found.ngrams | {"training_seconds": results.ngrams_seconds()}, None)]
-
-
 def _figures(found: Results, recurrence: Report) -> dict[str, str]:
-    metrics = {results.named(name): one for name, one, _ in _rows(found)}
+    measured = {name: model.metrics for name, model in found.models.items()} | {NGRAMS: found.ngrams}
+    metrics = {results.named(name): one for name, one in measured.items()}
     kept = {name: int(model.run["best_epoch"]) for name, model in found.models.items()}
     histories = {name: found.history(name) for name in found.models}
     studies = {name: model.padding for name, model in found.models.items()}
-    tables = {
-        kind: {results.named(name): found.table(name, kind) for name, _, _ in _rows(found)} for kind in charts.AREAS
-    }
+    tables = {kind: {results.named(name): found.table(name, kind) for name in measured} for kind in charts.AREAS}
     return {
         "roc": charts.curves(tables["roc"], "roc", metrics),
         "precision_recall": charts.curves(tables["precision_recall"], "precision_recall", metrics),
