@@ -1,6 +1,6 @@
 """How every figure is drawn: one style, one palette, and SVG that stands alone or, `on_page`, inside the page.
 
-Alone it is light on white, as MLflow and README show it. On the page its colours are the page's CSS variables, so it
+Alone it is light on white, as MLflow shows it. On the page its colours are the page's CSS variables, so it
 follows the page's light and dark style. Text is text, in the reader's font. Figures are drawn small (one column of a
 phone) so that they need no zooming. The same data give the same SVG.
 """
