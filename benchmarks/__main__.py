@@ -1,10 +1,10 @@
-"""`python -m benchmarks` measures and writes reports/benchmark.json and reports/benchmark.png; see `make bench`."""
+"""`python -m benchmarks` measures and writes reports/benchmark.json and reports/benchmark.svg; see `make bench`."""
 
 import argparse
 
 from benchmarks import measure
 from benchmarks.report import PICTURE, REPORT, TARGETS, picture
-from pipeline.project.atomic import write_json
+from pipeline.project.atomic import write_json, write_text
 from pipeline.project.run_command import run_command
 
 
@@ -15,7 +15,7 @@ def main() -> None:
     size = measure.QUICK if options.quick else measure.FULL
     found = {"mode": "quick" if options.quick else "full", "targets": TARGETS, **measure.report(size)}
     write_json(REPORT, found)
-    picture(PICTURE, found)
+    write_text(PICTURE, picture(found))
     for name, ratio in found["ratios"].items():
         print(f"{name:<26}{ratio:>8.2f}")
     print(f"{REPORT} and {PICTURE}")

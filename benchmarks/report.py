@@ -1,17 +1,16 @@
 """The benchmark's report: where it stands, its picture, and its table for README."""
 
 import textwrap
-from pathlib import Path
 from typing import Any
 
 from pipeline.project.atomic import read_json
 from pipeline.project.errors import DataError
 from pipeline.project.paths import REPORTS
 from pipeline.project.training_record import read_record
-from pipeline.reporting.plots import BLUE, GREY, ORANGE, figure
+from pipeline.reporting.drawing import REFERENCE, SERIES, drawing
 
 REPORT = REPORTS / "benchmark.json"
-PICTURE = REPORTS / "benchmark.png"
+PICTURE = REPORTS / "benchmark.svg"
 TARGETS = {"train_single": 4.0, "train_stacked": 5.0, "vocabulary_build": 10.0, "encoding": 4.0}
 _NAMES = {
     "train_single": "training, single",
@@ -23,31 +22,33 @@ _NAMES = {
 }
 
 
-def picture(path: Path, found: dict[str, Any]) -> None:
+def picture(found: dict[str, Any]) -> str:
     """Draws how many times as fast as its reference each part is, and validation accuracy over training time where
     that was measured."""
     learnt = isinstance(found["training"]["pipeline_single"]["validation_accuracy_by_epoch"], list)
-    with figure(path, 2 if learnt else 1, 1, 8.4 if learnt else 4.4) as panels:
-        above = panels[0] if learnt else panels
+    label = "How many times as fast as its reference each part is"
+    with drawing(label, 2 if learnt else 1, 1, width=6, height=6.4 if learnt else 3.4, squeeze=False) as drawn:
+        above = drawn.axes[0, 0]
         names = list(_NAMES)[::-1]
         ratios = [found["ratios"][name] for name in names]
-        above.barh([_NAMES[name] for name in names], ratios, color=BLUE, height=0.62)
+        above.barh([_NAMES[name] for name in names], ratios, color=SERIES[0], height=0.62)
         for place, (name, ratio) in enumerate(zip(names, ratios, strict=True)):
             above.text(ratio * 1.04, place, f"{ratio:,.1f}×", va="center")
             if name in TARGETS:
-                above.plot([TARGETS[name]] * 2, [place - 0.38, place + 0.38], color=ORANGE, linewidth=2)
-        above.plot([], [], color=ORANGE, label="aimed at")
-        above.axvline(1, color=GREY, linestyle="--", linewidth=1.2, label="reference: classic loop, TFDS")
+                above.plot([TARGETS[name]] * 2, [place - 0.38, place + 0.38], color=SERIES[1], linewidth=2)
+        above.plot([], [], color=SERIES[1], label="aimed at")
+        above.axvline(1, **REFERENCE, label="reference: classic loop, TFDS")
         above.set(title="Times as fast as the reference", xscale="log", xlim=(0.5, max(ratios) * 2))
         above.xaxis.set_major_formatter("{x:g}×")
         above.grid(False, axis="y")
         above.legend(loc="upper center", bbox_to_anchor=(0.5, -0.1), ncols=2)
         if learnt:
-            _learning(panels[1], found["training"])
+            _learning(drawn.axes[1, 0], found["training"])
+    return drawn.svg
 
 
 def _learning(axes: Any, training: dict[str, Any]) -> None:
-    for loop, colour in (("pipeline", BLUE), ("classic", ORANGE)):
+    for loop, colour in (("pipeline", SERIES[0]), ("classic", SERIES[1])):
         for model, style in (("single", "o-"), ("stacked", "^--")):
             measured = training[f"{loop}_{model}"]
             accuracy = measured["validation_accuracy_by_epoch"]

@@ -75,6 +75,8 @@ def served_ui(folder: Path) -> Iterator[dict[str, str]]:
         finally:
             served.terminate()
             served.wait(30)
+            if served.stdout:
+                served.stdout.close()
 
 
 def answers(server: str) -> bool:

@@ -24,6 +24,7 @@ from typing import Any
 
 from scipy.stats import chi2
 
+from pipeline.project import tables
 from pipeline.project.atomic import write_json
 from pipeline.project.errors import DataError, PipelineError, UsageError
 from pipeline.project.params import PARAMS_FILE, load_params
@@ -189,8 +190,7 @@ def table(measured: Measured) -> str:
         [statistic.__name__, *(f"{statistic(column):.4f}" for column in values)]
         for statistic in (statistics.mean, statistics.stdev)
     ]
-    widths = [max(len(line[column]) for line in lines) for column in range(len(lines[0]))]
-    return "\n".join("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)) for line in lines)
+    return tables.table(lines)
 
 
 if __name__ == "__main__":

@@ -10,9 +10,11 @@ import pandas as pd
 from pipeline.evaluation import comparison, metrics, model_report
 from pipeline.project import atomic, paths
 from pipeline.project.training_record import write_run
-from pipeline.reporting import plots, results
+from pipeline.reporting import results
+from pipeline.stages.batch import distribution
 from pipeline.stages.compare import write_curves
 from pipeline.studies import challenge_sentences, gradient_reach
+from pipeline.text.batching import make_batches
 
 REVIEWS = 400
 HOSTILE = 'I liked it <script>alert("1")</script><img src=x onerror=alert(2)> & "quotes" '
@@ -127,13 +129,6 @@ def write(folder: Path) -> None:
     atomic.write_json(paths.COMPARISON_REPORT, compared)
     write_curves(tables, ["single", "stacked"], bins=15)
     write_data_reports()
-    plots.batching(
-        paths.BATCHING_PICTURE,
-        lengths=LENGTH,
-        batch_widths=np.array([64, 128]),
-        batch_rows=np.array([64, 64]),
-        batch_real_tokens=np.array([2080, 6176]),
-    )
     study = {"steps": 3, "units": gradient_reach.UNITS, "epochs": 3, "reach_share": 0.01}
     reviews = {"trained": 4000, "measured": 256, "validated": 1000}
     cells = {name: cell(reach) for reach, name in enumerate(gradient_reach.CELLS, start=1)}
@@ -167,7 +162,9 @@ def write_data_reports() -> None:
     atomic.write_json(paths.SPLIT_REPORT, split)
     atomic.write_json(paths.VALIDATION_REPORT, counts | {"success": True, "expectations": expectations})
     atomic.write_json(paths.TOKENIZER_REPORT, {"vocabulary_size": 8185, "max_tokens": 1024, "splits": {}})
-    atomic.write_json(paths.BATCHING_REPORT, {"train": batching, "test": batching})
+    batches = make_batches([np.ones(length) for length in LENGTH], _LABEL, TEXT, batch_size=64, pool_batches=2, seed=42)
+    train = batching | distribution(LENGTH, batches)
+    atomic.write_json(paths.BATCHING_REPORT, {"train": train, "test": batching})
 
 
 def registry(challenger: pd.DataFrame, champion: pd.DataFrame) -> dict[str, Any]:

@@ -26,7 +26,7 @@ def model_card(found: results.Results, name: str, dataset: str) -> str:
         layers=_layers(model.params),
         html=next((one for one in found.validation["expectations"] if "HTML" in one["sentence"]), None),
         rows=[*((other.name, other.metrics) for other in found.models.values()), (NGRAMS, found.ngrams)],
-        paired=results.paired_sentence(pair, found.comparison["reviews"]),
+        paired=results.paired_sentence(found, pair),
     )
 
 

@@ -1,12 +1,12 @@
 """The report page: one HTML file that needs no network, made from the reports alone."""
 
-import base64
 from collections.abc import Mapping
 
 from markupsafe import Markup
 
-from pipeline.project.paths import BATCHING_PICTURE, DATA_DOCS, NGRAMS, REPORT_PAGE
-from pipeline.reporting import charts, results
+from pipeline.project.paths import DATA_DOCS, NGRAMS, REPORT_PAGE
+from pipeline.reporting import charts, results, study_charts
+from pipeline.reporting.drawing import on_page
 from pipeline.reporting.rendering import render
 from pipeline.reporting.results import Report, Results
 
@@ -36,15 +36,17 @@ def page(found: Results, registry: Report, recurrence: Report, noise: Report | N
         dataset=dataset,
         results=found,
         best=found.best,
-        rows=_rows(found),
+        rows=results.measured(found.models),
         pairs=[
-            (pair, results.verdict(pair), results.paired_sentence(pair, _reviews(found)))
-            for pair in found.comparison["pairs"]
+            (pair, results.verdict(pair), results.paired_sentence(found, pair)) for pair in found.comparison["pairs"]
         ],
         brief=brief(found, registry),
-        figures={name: Markup(svg) for name, svg in _figures(found, recurrence).items()},
-        gates={name: Markup(charts.gates(model.gates, name)) for name, model in found.models.items() if model.gates},
-        batching_picture=_data_uri(BATCHING_PICTURE.read_bytes()),
+        figures={name: Markup(on_page(svg)) for name, svg in _figures(found, recurrence).items()},
+        gates={
+            name: Markup(on_page(study_charts.gates(model.gates, name)))
+            for name, model in found.models.items()
+            if model.gates
+        },
         findings=_findings(found.validation),
         data_docs=(DATA_DOCS / "index.html").relative_to(REPORT_PAGE.parent).as_posix(),
         registry=registry,
@@ -52,7 +54,7 @@ def page(found: Results, registry: Report, recurrence: Report, noise: Report | N
         changes=_changes(registry),
         recurrence=recurrence,
         noise=noise,
-        cells=charts.CELL_NAMES,
+        cells=study_charts.CELL_NAMES,
         provenance=provenance({name: model.tags for name, model in found.models.items()}),
         sentences={
             "wrong": results.wrong_sentence(found, found.best),
@@ -75,7 +77,7 @@ def brief(found: Results, registry: Report) -> list[tuple[str, str, str, str]]:
         (
             "Which model is better, and is the difference real?",
             results.verdict(pair),
-            results.paired_sentence(pair, _reviews(found)),
+            results.paired_sentence(found, pair),
             "results",
         ),
         (
@@ -120,42 +122,29 @@ def _tag_shown(name: str) -> str:
     return _TAGS_SHOWN.get(name, name)
 
 
-def _reviews(found: Results) -> int:
-    return int(found.comparison["reviews"])
-
-
-def _rows(found: Results) -> list[tuple[str, Report, Report | None]]:
-    """Returns name, metrics and the training's figures (None for the n-grams) of each line of the results table."""
-    models = [(name, model.metrics, model.run) for name, model in found.models.items()]
-    return [*models, (NGRAMS, found.ngrams | {"training_seconds": results.ngrams_seconds()}, None)]
-
-
 def _figures(found: Results, recurrence: Report) -> dict[str, str]:
-    metrics = {results.named(name): one for name, one, _ in _rows(found)}
+    measured = {name: model.metrics for name, model in found.models.items()} | {NGRAMS: found.ngrams}
+    metrics = {results.named(name): one for name, one in measured.items()}
     kept = {name: int(model.run["best_epoch"]) for name, model in found.models.items()}
     histories = {name: found.history(name) for name in found.models}
     studies = {name: model.padding for name, model in found.models.items()}
-    areas = {"roc": "roc_auc", "precision_recall": "average_precision", "calibration": "ece"}
-    curves = {
-        kind: charts.curves(
-            {results.named(name): found.table(name, kind) for name, _, _ in _rows(found)},
-            kind,
-            {name: one[area] for name, one in metrics.items()},
-        )
-        for kind, area in areas.items()
-    }
-    return curves | {
+    tables = {kind: {results.named(name): found.table(name, kind) for name in measured} for kind in charts.AREAS}
+    return {
+        "roc": charts.curves(tables["roc"], "roc", metrics),
+        "precision_recall": charts.curves(tables["precision_recall"], "precision_recall", metrics),
+        "calibration": charts.calibration(tables["calibration"], metrics),
         "accuracies": charts.accuracies(
             [(name, one["accuracy"], one["intervals"]["accuracy"]) for name, one in metrics.items()]
         ),
         "learning_accuracy": charts.learning_curves(histories, "accuracy", kept),
         "learning_loss": charts.learning_curves(histories, "loss", kept),
-        "by_length": charts.by_length(found.comparison["lengths"]),
-        "padding_flips": charts.padding_flips(studies),
-        "padding_changes": charts.padding_changes(studies),
-        "batching": charts.batching(found.batching),
-        "gradients_untrained": charts.gradients(recurrence, "untrained"),
-        "gradients_trained": charts.gradients(recurrence, "trained"),
+        "by_length": charts.by_length(found.comparison["lengths"], results.named),
+        "padding_flips": study_charts.padding_flips(studies),
+        "padding_changes": study_charts.padding_changes(studies),
+        "padding_shares": study_charts.padding_shares(found.batching),
+        "batching": study_charts.batching(found.batching["train"]),
+        "gradients_untrained": study_charts.gradients(recurrence, "untrained"),
+        "gradients_trained": study_charts.gradients(recurrence, "trained"),
     }
 
 
@@ -248,7 +237,3 @@ _MEASURED = {"test_accuracy": "test accuracy", "val_accuracy": "validation accur
 
 def _number(value: float | None) -> str:
     return "unknown" if value is None else f"{value:.4f}"
-
-
-def _data_uri(png: bytes) -> str:
-    return f"data:image/png;base64,{base64.b64encode(png).decode()}"

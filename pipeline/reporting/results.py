@@ -1,5 +1,6 @@
 """All reports of a run read together, and what they say in sentences: one source for page, model card and README."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -98,19 +99,19 @@ class Results:
 
     def table(self, name: str, kind: str) -> "pd.DataFrame":
         """Returns the curve `kind` of a model or of the n-grams; see `curves.curves`."""
-        table = csv(CURVES / f"{kind}.csv")
+        table = _csv(CURVES / f"{kind}.csv")
         return table[table["model"] == name].drop(columns="model").reset_index(drop=True)
 
     def history(self, name: str) -> "pd.DataFrame":
         """Returns a model's history, one row an epoch."""
-        return csv(train_reports(name) / "history.csv")
+        return _csv(train_reports(name) / "history.csv")
 
 
 def read(models: "list[str]") -> Results:
     """Reads the reports of `models` and of the data; raises DataError naming the one that is missing."""
     return Results(
         {name: _model(name) for name in models},
-        ngrams=read_ngrams(),
+        ngrams=_ngrams(),
         comparison=read_json(COMPARISON_REPORT, ("best", "pairs", "wrong", "lengths", "mistakes", "flipped")),
         split=read_json(SPLIT_REPORT, ("raw_rows", "dropped_from_train", "rows")),
         validation=read_json(VALIDATION_REPORT, ("critical", "advisory", "expectations")),
@@ -127,14 +128,21 @@ def read_noise(dataset: str) -> Report | None:
     return noise if noise["dataset"] == dataset else None
 
 
-def read_ngrams() -> Report:
-    """Returns the n-grams' metrics; raises DataError naming a missing file."""
+def measured(models: Iterable[str]) -> list[tuple[str, Report, Report]]:
+    """Returns name, test metrics and figures of the training (parameters, training_seconds, and a network's epochs) of
+    each of `models` and of the n-grams; raises DataError naming a missing file."""
+    networks = [(name, _metrics(name), read_record(name)["metrics"]) for name in models]
+    ngrams = _ngrams()
+    run = read_json(run_file(NGRAMS), ("metrics",))["metrics"]
+    return [*networks, (NGRAMS, ngrams, run | {"parameters": ngrams["features"]})]
+
+
+def _metrics(name: str) -> Report:
+    return read_json(metrics_file(name), ("accuracy", "intervals", "confusion", "slices"))
+
+
+def _ngrams() -> Report:
     return read_json(metrics_file(NGRAMS), ("accuracy", "intervals", "confusion", "features"))
-
-
-def ngrams_seconds() -> float:
-    """Returns how long the n-grams took to fit; raises DataError naming a missing file."""
-    return float(read_json(run_file(NGRAMS), ("metrics",))["metrics"]["training_seconds"])
 
 
 def _model(name: str) -> ModelResults:
@@ -143,14 +151,14 @@ def _model(name: str) -> ModelResults:
     return ModelResults(
         name,
         training=read_training(name),
-        metrics=read_json(metrics_file(name), ("accuracy", "intervals", "confusion", "slices")),
+        metrics=_metrics(name),
         padding=read_json(folder / "padding_study.json", ("masked", "unmasked", "widths", "reviews")),
         limits=read_json(folder / "limits.json", ("sentences",)),
         gates=read_json(gates) if gates.exists() else None,
     )
 
 
-def csv(path: Path) -> "pd.DataFrame":
+def _csv(path: Path) -> "pd.DataFrame":
     """Reads a CSV report; raises DataError naming it if it is missing or something else."""
     import pandas as pd
 
@@ -194,9 +202,9 @@ def verdict(pair: Report) -> str:
     return f"{named(winner)} is better, and the difference is real"
 
 
-def paired_sentence(pair: Report, reviews: int) -> str:
+def paired_sentence(results: Results, pair: Report) -> str:
     """Says how far apart two models are on the same test reviews, and whether that is more than chance."""
-    first, second = named(pair["first"]), named(pair["second"])
+    first, second, reviews = named(pair["first"]), named(pair["second"]), results.comparison["reviews"]
     low, high = pair["interval"]
     side = "above" if pair["difference"] >= 0 else "below"
     chance = "more than chance would do" if is_real(pair) else "no more than chance would do"

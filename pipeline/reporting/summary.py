@@ -3,18 +3,15 @@
 import sys
 import textwrap
 from pathlib import Path
-from typing import Any
 
+from pipeline.project import tables
 from pipeline.project.atomic import read_json
 from pipeline.project.params import load_params
 from pipeline.project.paths import (
     DATA_DOCS,
-    NGRAMS,
     REGISTRY_REPORT,
     REPORT_PAGE,
-    metrics_file,
 )
-from pipeline.project.training_record import read_record
 from pipeline.reporting import results
 
 HEADER = ("model", "test accuracy", "95% interval", "parameters", "training")
@@ -28,24 +25,18 @@ def rows() -> list[tuple[str, ...]]:
         DataError: a report is missing; the message says how to make it.
     """
     found: list[tuple[str, ...]] = []
-    for name in load_params().models:
-        run = read_record(name)["metrics"]
-        training = f"{run['training_seconds']:,.0f} s, {run['epochs']} epochs"
-        metrics = read_json(metrics_file(name), ("accuracy", "intervals"))
-        found.append((name, *_accuracy(metrics), f"{run['parameters']:,}", training))
-    ngrams = results.read_ngrams()
-    seconds = f"{results.ngrams_seconds():,.0f} s"
-    found.append((results.named(NGRAMS), *_accuracy(ngrams), f"{ngrams['features']:,}", seconds))
+    for name, metrics, run in results.measured(load_params().models):
+        low, high = metrics["intervals"]["accuracy"]
+        epochs = f", {run['epochs']} epochs" if "epochs" in run else ""
+        accuracy = (f"{metrics['accuracy']:.4f}", f"{low:.4f} to {high:.4f}")
+        training = (f"{run['parameters']:,}", f"{run['training_seconds']:,.0f} s{epochs}")
+        found.append((results.named(name), *accuracy, *training))
     return found
 
 
 def table() -> str:
     """Returns the results as a text table, and under it where to look next."""
-    lines = [HEADER, *rows()]
-    widths = [max(len(line[column]) for line in lines) for column in range(len(HEADER))]
-    lines.insert(1, tuple("-" * width for width in widths))
-    aligned = ["  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)) for line in lines]
-    return "\n".join([*(line.rstrip() for line in aligned), "", *_where_next()])
+    return "\n".join([tables.table([HEADER, *rows()]), "", _where_next()])
 
 
 def markdown() -> str:
@@ -59,7 +50,7 @@ def markdown() -> str:
         trained.setdefault(how, []).append(name)
     origin = "; ".join(f"{' and '.join(names)} trained on {how}" for how, names in trained.items())
     table = "\n".join(f"| {' | '.join(line)} |" for line in [HEADER, ("---",) * len(HEADER), *rows()])
-    said = [results.paired_sentence(found.closest, reviews), results.batching_sentence(found)]
+    said = [results.paired_sentence(found, found.closest), results.batching_sentence(found)]
     if noise := results.read_noise(params.dataset):
         said.insert(1, results.noise_sentences(noise))
     return "\n\n".join(
@@ -71,21 +62,17 @@ def _filled(paragraph: str) -> str:
     return textwrap.fill(paragraph, _MARKDOWN_WIDTH, break_on_hyphens=False)
 
 
-def _accuracy(metrics: dict[str, Any]) -> tuple[str, str]:
-    low, high = metrics["intervals"]["accuracy"]
-    return f"{metrics['accuracy']:.4f}", f"{low:.4f} to {high:.4f}"
-
-
-def _where_next() -> list[str]:
+def _where_next() -> str:
     here = Path.cwd()
     registered = "not in this checkout's store yet; `dvc repro` registers the models"
     if REGISTRY_REPORT.exists():
         report = read_json(REGISTRY_REPORT, ("decision", "reason"))
         registered = f"{report['decision']}: {report['reason']}"
-    return [
-        f"data set    {load_params().dataset}",
-        f"registry    {registered}",
-        f"report      {here / REPORT_PAGE}",
-        f"data docs   {here / DATA_DOCS / 'index.html'}",
-        f"MLflow UI   cd {here} && {Path(sys.executable).with_name('sentiment')} ui",
-    ]
+    places = {
+        "data set": load_params().dataset,
+        "registry": registered,
+        "report": here / REPORT_PAGE,
+        "data docs": here / DATA_DOCS / "index.html",
+        "MLflow UI": f"cd {here} && {Path(sys.executable).with_name('sentiment')} ui",
+    }
+    return tables.table(list(places.items()), header=False)

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from pipeline.data.tabular import Row, json_line, open_sink, open_source, require_known_suffix
+from pipeline.project import tables
 from pipeline.project.atomic import atomic_write
 from pipeline.project.errors import DataError, PipelineError, UsageError
 from pipeline.project.params import load_params
@@ -152,12 +153,12 @@ def read_lines(stream: BinaryIO) -> list[str]:
 
 def table(texts: Sequence[str], scores: "pd.DataFrame") -> str:
     """Returns the scores as lines of text, each with the beginning of its review."""
-    lines = [f"{'label':<8}  {'probability':>11}  {'logit':>8}  review"]
+    rows = [(*SCORES, "review")]
     for text, label, probability, logit in zip(texts, *(scores[name] for name in SCORES), strict=True):
         shown = "".join(character if character.isprintable() else "\ufffd" for character in " ".join(text.split()))
         shown = shown if len(shown) <= SHOWN_CHARACTERS else shown[: SHOWN_CHARACTERS - 1] + "…"
-        lines.append(f"{label:<8}  {probability:>11.4f}  {logit:>8.3f}  {shown}")
-    return "\n".join(lines)
+        rows.append((label, f"{probability:.4f}", f"{logit: .3f}", shown))
+    return tables.table(rows)
 
 
 def json_lines(texts: Sequence[str], scores: "pd.DataFrame") -> str:

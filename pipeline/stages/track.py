@@ -6,7 +6,7 @@ from pathlib import Path
 import pandas as pd
 
 from pipeline.evaluation.curves import curves
-from pipeline.project.atomic import read_json, read_table, write_json
+from pipeline.project.atomic import read_json, read_table, write_json, write_text
 from pipeline.project.params import load_params, model_argument
 from pipeline.project.paths import (
     BATCHES,
@@ -17,7 +17,7 @@ from pipeline.project.paths import (
     train_reports,
 )
 from pipeline.project.run_command import run_command
-from pipeline.reporting import plots
+from pipeline.reporting import charts, study_charts
 from pipeline.tracking import restoration, runs
 
 
@@ -35,25 +35,28 @@ def main() -> None:
 
 
 def draw(folder: Path, model: str, *, kept_epoch: int, bins: int) -> None:
-    """Draws the pictures of a model's training and evaluation as PNG, and writes its curves as CSV beside them."""
+    """Draws the pictures of a model's training and evaluation as SVG, named as the page's are, and writes its curves as
+    CSV beside them."""
     predictions = read_table(predictions_file(model), ("label", "logit"))
-    label, logit = predictions["label"].to_numpy(), predictions["logit"].to_numpy()
-    metrics = read_json(metrics_file(model), ("roc_auc", "average_precision", "ece"))
-    tables = curves(label, logit, bins=bins)
+    metrics = {model: read_json(metrics_file(model), (*charts.AREAS.values(), "confusion"))}
+    study = read_json(evaluation_reports(model) / "padding_study.json")
+    history = {model: pd.read_csv(train_reports(model) / "history.csv")}
+    tables = curves(predictions["label"].to_numpy(), predictions["logit"].to_numpy(), bins=bins)
     for name, table in tables.items():
         table.to_csv(folder / f"{name}.csv", index=False, float_format="%.6f")
-    plots.roc(folder / "roc.png", tables["roc"], area=metrics["roc_auc"])
-    plots.precision_recall(
-        folder / "precision_recall.png",
-        tables["precision_recall"],
-        average_precision=metrics["average_precision"],
-        positive_share=float(label.mean()),
-    )
-    plots.calibration(folder / "calibration.png", tables["calibration"], ece=metrics["ece"])
-    plots.confusion(folder / "confusion.png", tables["confusion"])
-    plots.padding_study(folder / "padding_study.png", read_json(evaluation_reports(model) / "padding_study.json"))
-    history = pd.read_csv(train_reports(model) / "history.csv")
-    plots.learning_curves(folder / "learning_curves.png", history, kept_epoch=kept_epoch)
+    pictures = {
+        "roc": charts.curves({model: tables["roc"]}, "roc", metrics),
+        "precision_recall": charts.curves({model: tables["precision_recall"]}, "precision_recall", metrics),
+        "calibration": charts.calibration({model: tables["calibration"]}, metrics),
+        "confusion": charts.confusion(tables["confusion"]),
+        "learning_accuracy": charts.learning_curves(history, "accuracy", {model: kept_epoch}),
+        "learning_loss": charts.learning_curves(history, "loss", {model: kept_epoch}),
+        "padding_sentences": study_charts.padding_sentences(study),
+        "padding_flips": study_charts.padding_flips({model: study}),
+        "padding_changes": study_charts.padding_changes({model: study}),
+    }
+    for name, svg in pictures.items():
+        write_text(folder / f"{name}.svg", svg)
 
 
 if __name__ == "__main__":

@@ -93,7 +93,7 @@ def quarantined(folder: Path) -> list[tuple[int, str, Any]]:
 
 def test_predict_prints_a_table(sentiment: Sentiment, model: list[str], logit: Any) -> None:
     done = sentiment("predict", *model, "A film that\nstays with you.", "\x1b[31mred")
-    header, first, second = done.out.splitlines()
+    header, _, first, second = done.out.splitlines()
     expected = logit(["A film that\nstays with you.", "\x1b[31mred"])
     assert done.code == 0
     assert header.split() == ["label", "probability", "logit", "review"]

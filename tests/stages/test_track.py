@@ -39,15 +39,16 @@ def test_the_stage_logs_metrics_studies_curves_and_pictures_and_notes_the_run(ev
         "logged": measured["accuracy"],
     }
     curves = ("roc", "precision_recall", "calibration", "confusion")
-    pictures = (*curves, "padding_study", "learning_curves")
+    learning = ("learning_accuracy", "learning_loss")
+    pictures = (*curves, *learning, "padding_sentences", "padding_flips", "padding_changes")
     studies = ("padding_study", "limits", "gates", "metrics")
     expected = [
         *(f"evaluate/{name}.csv" for name in curves),
-        *(f"evaluate/{name}.png" for name in pictures),
+        *(f"evaluate/{name}.svg" for name in pictures),
         *(f"evaluate/{name}.json" for name in studies),
     ]
     assert sorted(artifact.path for artifact in client.list_artifacts(run.info.run_id, "evaluate")) == sorted(expected)
     logged = Path(client.download_artifacts(run.info.run_id, "evaluate"))
-    assert all((logged / f"{name}.png").read_bytes().startswith(b"\x89PNG") for name in pictures)
+    assert all((logged / f"{name}.svg").read_text().startswith("<svg xmlns=") for name in pictures)
     contexts = ("training", "validation", "test")
     assert {item.dataset.name for item in run.inputs.dataset_inputs} == {f"imdb_reviews-{part}" for part in contexts}

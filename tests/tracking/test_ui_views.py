@@ -131,7 +131,7 @@ def test_a_runs_page_tells_its_story_and_shows_pictures_and_tables(ui: Ui, brows
     accuracy = f"{evaluation('stacked')['accuracy']:.4f}"
     until(lambda: accuracy in [e.text for e in elements(browser, "strong")])  # Markdown, not asterisks
     assert "sample-training" in text(browser)
-    show(browser, f"{page}/artifacts/evaluate/learning_curves.png")
+    show(browser, f"{page}/artifacts/evaluate/learning_accuracy.svg")
     until(lambda: browser.execute_script("return [...document.images].some(image => image.naturalWidth > 300)"))
     show(browser, f"{page}/artifacts/tables/slices.json")
     until(lambda: "length_quartile_1" in [e.text for e in elements(browser, "[role=cell]")])

@@ -1,0 +1,200 @@
+"""Figures of what the data's batches look like and of what the studies found: padding, gradients, gates.
+
+Each function takes what a report holds and returns SVG; see `drawing`.
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+
+from pipeline.reporting.drawing import REFERENCE, SERIES, WIDTH, Drawing, drawing
+
+Report = Mapping[str, Any]
+_MODES = (("masked", SERIES[0]), ("unmasked", SERIES[1]))
+
+
+def padding_sentences(study: Report) -> str:
+    """Draws one model's probability for both sample sentences by padding, masked and not."""
+    names = {"unpadded": "none"} | {name: f"to {width:,}" for name, width in study["widths"].items()}
+    with drawing("Probability of two sample sentences by padding") as drawn:
+        axes = drawn.axes
+        for mode, colour in _MODES:
+            for sentence, marker in zip(study[mode]["unpadded"]["sentences"], "^v", strict=True):
+                values = [study[mode][name]["sentences"][sentence] for name in names]
+                axes.plot(list(names.values()), values, f"{marker}-", color=colour, label=f"{sentence}, {mode}")
+        axes.axhline(0.5, **REFERENCE)
+        axes.set(title="The two sample sentences", xlabel="padding", ylabel="probability of positive")
+        axes.set_ylim(-0.04, 1.04)
+        axes.figure.legend(loc="outside lower center", ncols=2)
+    return drawn.svg
+
+
+def padding_flips(studies: Mapping[str, Report]) -> str:
+    """Draws, by model and padding, the share of reviews whose predicted label padding changed."""
+
+    def share(outcome: Report, study: Report) -> float:
+        return float(outcome["flipped"] / study["reviews"])
+
+    with _padding_bars(studies, "Labels that flip", share, "{:.1%}") as drawn:
+        drawn.axes.set_xlim(0, 1.25 * max(0.01, drawn.axes.dataLim.x1))
+        drawn.axes.xaxis.set_major_formatter("{x:.0%}")
+    return drawn.svg
+
+
+def padding_changes(studies: Mapping[str, Report]) -> str:
+    """Draws, by model and padding, the largest change in probability of any review, on a logarithmic scale."""
+    least = 1e-9  # a change of 0 has no place on a logarithmic scale
+    study = next(iter(studies.values()))
+    title = "Largest change in probability"
+    with _padding_bars(studies, title, lambda outcome, _: float(outcome["largest_change"]), "{:.1g}", least) as drawn:
+        axes = drawn.axes
+        axes.axvline(study["tolerance"], **REFERENCE)
+        axes.set(xscale="log", xlim=(least, 30))
+        axes.set_xlabel(f"{study['reviews']:,} reviews; dashed: tolerance, {study['tolerance']:.0e}")
+        axes.set_xticks([1e-8, 1e-6, 1e-4, 1e-2, 1])
+        axes.minorticks_off()
+    return drawn.svg
+
+
+@contextmanager
+def _padding_bars(
+    studies: Mapping[str, Report], title: str, value: Callable[[Report, Report], float], shown: str, least: float = 0.0
+) -> Iterator[Drawing]:
+    """Yields a drawing of `value(outcome, study)` by model, padding and mode, a bar each that begins at `least`."""
+    bars = [
+        (f"{model}, to {width:,}, {mode}", value(study[mode][name], study), colour)
+        for model, study in studies.items()
+        for name, width in study["widths"].items()
+        for mode, colour in _MODES
+    ]
+    with drawing(f"{title} by model and padding", height=0.75 + 0.3 * len(bars)) as drawn:
+        axes = drawn.axes
+        for place, (_, length, colour) in enumerate(bars):
+            end = max(length, least)
+            axes.barh(place, end - least, left=least, color=colour, height=0.7)
+            axes.annotate(shown.format(length), (end, place), (4, 0), textcoords="offset points", va="center")
+        axes.set_yticks(range(len(bars)), [name for name, _, _ in bars])
+        axes.set(title=title, ylim=(len(bars) - 0.4, -0.6))
+        axes.grid(False, axis="y")
+        yield drawn
+
+
+def padding_shares(report: Mapping[str, Report]) -> str:
+    """Draws how much of each split's batches is padding, beside shuffled batches of the classic kind."""
+    with drawing("Share of padding by split, with and without bucketing", height=2.6) as drawn:
+        axes = drawn.axes
+        for place, split in enumerate(report.values()):
+            for offset, share, colour in (
+                (-0.2, split["classic_padding_share"], SERIES[1]),
+                (0.2, split["padding_share"], SERIES[0]),
+            ):
+                axes.barh(place + offset, share, height=0.36, color=colour)
+                axes.annotate(f"{share:.1%}", (share, place + offset), (4, 0), textcoords="offset points", va="center")
+        axes.set_yticks(range(len(report)), list(report))
+        axes.set(title="Share of the work that is padding", xlim=(0, 0.9), ylim=(len(report) - 0.5, -0.5))
+        axes.set(xlabel="above: shuffled batches of 64; below: batches of like length")
+        axes.xaxis.set_major_formatter("{x:.0%}")
+        axes.grid(False, axis="y")
+    return drawn.svg
+
+
+def batching(split: Report) -> str:
+    """Draws how long a split's reviews are, how wide each of its batches is and how full (stage `batch`'s report)."""
+    lengths, widths, fills = (split[name] for name in ("lengths", "batch_widths", "batch_fills"))
+    full = 1 - split["padding_share"]
+    label = "How long the reviews are, how wide each batch is padded, and how full it is"
+    with drawing(label, 3, 1, height=6.2) as drawn:
+        reviews, wide, filled = drawn.axes
+        reviews.stairs(lengths["reviews"], lengths["edges"], fill=True, color=SERIES[0])
+        reviews.axvline(lengths["median"], color=SERIES[1])
+        reviews.text(
+            lengths["median"], 0.93, f"  median: {lengths['median']:.0f}", transform=reviews.get_xaxis_transform()
+        )
+        reviews.set(title="How long the reviews are", xlabel="tokens", ylabel="reviews")
+        reviews.yaxis.set_major_formatter("{x:,.0f}")
+        wide.fill_between(range(len(widths)), widths, step="mid", color=SERIES[0], linewidth=0)
+        wide.set(title="How wide each batch is padded", xlabel="batches, narrowest first", ylabel="tokens a row")
+        wide.set_ylim(bottom=0)
+        filled.axhline(full, color=SERIES[1], label=f"all batches: {full:.1%}")
+        filled.plot(widths, fills, "o", markersize=3, color=SERIES[0], alpha=0.45, markeredgewidth=0)
+        filled.set(title="How full each batch is", xlabel="tokens a row", ylabel="share not padding", ylim=(0, 1.04))
+        filled.yaxis.set_major_formatter("{x:.0%}")
+        filled.legend(loc="lower right")
+        for axes in (reviews, wide):
+            axes.margins(x=0.01)
+    return drawn.svg
+
+
+CELL_NAMES = {
+    "simple_rnn_random": "simple RNN, random U",
+    "simple_rnn": "simple RNN, orthogonal U",
+    "lstm": "LSTM",
+}
+
+
+def gradients(study: Report, moment: str) -> str:
+    """Draws the gradient by distance from the last step, relative to the last one's, of each cell.
+
+    Args:
+        study: `gradient_reach.study`'s result.
+        moment: untrained or trained.
+    """
+    least = 1e-12
+    titles = {"untrained": "Before training", "trained": f"After {study['epochs']} epochs"}
+    with drawing(f"{titles[moment]}: gradient by distance from the last step") as drawn:
+        axes = drawn.axes
+        for colour, cell in zip((SERIES[2], SERIES[1], SERIES[0]), CELL_NAMES, strict=True):
+            gradient = np.array(study["cells"][cell][moment]["gradient"])
+            axes.plot(np.where(gradient < least, np.nan, gradient), color=colour, label=CELL_NAMES[cell])
+        axes.axhline(study["reach_share"], **REFERENCE)
+        axes.set(title=titles[moment], yscale="log", ylim=(least, 30), xlabel="steps back from the last token")
+        axes.set(ylabel="gradient, last step = 1")
+        axes.set_yticks([1, 1e-2, 1e-4, 1e-6, 1e-8, 1e-10, 1e-12])
+        axes.minorticks_off()
+        axes.legend(loc="lower right")
+    return drawn.svg
+
+
+def gates(followed: Report, model: str) -> str:
+    """Draws gates and cell state of some units along a review (`lstm_trace.along`'s result), and under them what the
+    model would say had the review ended there."""
+    tokens = [token.strip() or "␣" for token in followed["tokens"]]
+    width = max(WIDTH, 0.9 + 0.2 * len(tokens))
+    label = f"Gates and cell state of {model} along one review"
+    heights = {"height_ratios": [1, 1, 1, 1, 1.4]}
+    with drawing(label, 5, 1, width=width, height=7.2, sharex=True, gridspec_kw=heights) as drawn:
+        for axes, name in zip(drawn.axes, GATE_NAMES, strict=False):
+            values = np.array(followed[name])
+            least, most = values.min(), values.max()
+            opacity = (values - least) / max(most - least, 1e-9)
+            if name == "cell":
+                opacity = np.abs(values) / max(np.abs(values).max(), 1e-9)
+            axes.imshow(_tinted(values, opacity), aspect="auto", interpolation="none")
+            axes.set_title(f"{GATE_NAMES[name]} ({least:.2f} to {most:.2f})".replace("-", "−"))
+            axes.set_yticks(range(len(values)), [str(unit) for unit in followed["shown"]], fontsize=6)
+            axes.tick_params(length=0)
+            axes.grid(False)
+        last = drawn.axes[-1]
+        last.axhline(0.5, **REFERENCE)
+        last.plot(range(len(tokens)), followed["probability"], "o-", color=SERIES[0], markersize=3)
+        last.set_title("probability of positive, had the review ended here")
+        last.set(ylim=(-0.05, 1.05))
+        last.set_xticks(range(len(tokens)), tokens, rotation=90)
+    return drawn.svg
+
+
+GATE_NAMES = {
+    "input_gate": "input gate: what is written",
+    "forget_gate": "forget gate: what is kept",
+    "output_gate": "output gate: what is shown",
+    "cell": "cell state: orange below zero, blue above",
+}
+
+
+def _tinted(values: np.ndarray, opacity: np.ndarray) -> np.ndarray:
+    """Returns <float>[rows, columns, 4] RGBA: blue above 0, orange below; the page shows through, light or dark."""
+    blue, orange = (0.21, 0.49, 0.71), (0.85, 0.42, 0.18)
+    colours = np.where(values[..., None] >= 0, blue, orange)
+    return np.concatenate([colours, opacity[..., None]], axis=-1)
