@@ -7,9 +7,8 @@ stands after it. With LABEL, before the side effect so labelled, only the first 
 slow to do again, and the rest begins where a kill right after LABEL left off. It prints a JSON list, one entry a kill.
 
 A side effect is whatever outlives the process: a committed change of MLflow's database, labelled by its table; a file
-among its artifacts; a line of the ledger; a report. The first of several files, and lines, are also cut short halfway.
-Nothing of the product is replaced: the functions beneath it (the database driver's commit, `shutil.copy2`,
-`os.pwrite`, `os.replace`) are watched.
+among its artifacts; a report. The first of several files is also cut short halfway. Nothing of the product is
+replaced: the functions beneath it (the database driver's commit, `shutil.copy2`, `os.replace`) are watched.
 """
 
 import json
@@ -33,9 +32,8 @@ from sqlalchemy.engine.default import DefaultDialect
 from pipeline.project.errors import PipelineError
 from pipeline.project.params import load_params
 from pipeline.project.training_record import read_record
-from pipeline.registry import champion, verification, versions
+from pipeline.registry import champion, decisions, verification, versions
 from pipeline.registry.challenge import register_trained
-from pipeline.registry.ledger import Ledger
 from pipeline.tracking import runs
 
 NAME = "imdb-sentiment-sample"
@@ -77,7 +75,7 @@ class Killer:
             if words[0].upper() in ("INSERT", "UPDATE", "DELETE"):
                 self.table = words[1 if words[0].upper() == "UPDATE" else 2]
 
-        commit, copy2, pwrite, replace = DefaultDialect.do_commit, shutil.copy2, os.pwrite, os.replace
+        commit, copy2, replace = DefaultDialect.do_commit, shutil.copy2, os.replace
 
         def do_commit(dialect: Any, connection: Any) -> None:
             commit(dialect, connection)
@@ -98,22 +96,13 @@ class Killer:
                 self.done("file")
             return copied
 
-        def write_in_two(file: int, row: bytes, place: int) -> int:
-            if b"{" not in row[:2]:
-                return pwrite(file, row, place)
-            half = pwrite(file, row[: len(row) // 2], place)
-            self.done("half a line")
-            written = half + pwrite(file, row[half:], place + half)
-            self.done("line")
-            return written
-
         def replace_and_count(source: Any, target: Any) -> None:
             replace(source, target)
             if "reports" in str(target):
                 self.done("report")
 
         DefaultDialect.do_commit = do_commit  # type: ignore[method-assign]
-        shutil.copy2, os.pwrite, os.replace = copy_in_two, write_in_two, replace_and_count  # type: ignore[assignment]
+        shutil.copy2, os.replace = copy_in_two, replace_and_count  # type: ignore[assignment]
 
 
 def in_child(work: Callable[[], object]) -> tuple[int, Any]:
@@ -161,7 +150,7 @@ def completed(action: str) -> dict[str, Any]:
 
 
 def state() -> dict[str, Any]:
-    """Returns versions, champion and whether it can be served, and the ledger's lines."""
+    """Returns versions, champion and whether it can be served, and the decisions."""
     client = mlflow.MlflowClient(runs.tracking_uri())
     mlflow.set_tracking_uri(runs.tracking_uri())
     try:
@@ -169,11 +158,10 @@ def state() -> dict[str, Any]:
         versions.require_servable(champion)
     except MlflowException:
         champion = None
-    contents = Ledger(versions.ledger_file(NAME)).read()
     return {
         "versions": [str(version.version) for version in versions.all_versions(client, NAME)],
         "champion": champion and str(champion.version),
-        "decisions": [[line["decision"], line["from"], line["to"]] for line in contents.lines],
+        "decisions": [[line["decision"], line["from"], line["to"]] for line in decisions.read(client, NAME).lines],
     }
 
 
