@@ -76,6 +76,12 @@ def _decided(entry: Entry) -> list[Entry]:
     return entry.get("taken_over", [entry])
 
 
+def hash_of(entry: Entry) -> str:
+    """Returns the SHA-256 of an entry's fields, its own `hash` aside."""
+    others = {name: value for name, value in entry.items() if name != "hash"}
+    return hashlib.sha256(_canonical(others).encode()).hexdigest()
+
+
 def decisions_name(name: str) -> str:
     """Returns the registered model whose versions are the decisions about the registered model `name`."""
     return f"{name}-decisions"
@@ -103,7 +109,8 @@ def read(client: "MlflowClient", name: str) -> History:
     """Reads and checks the history of the registered model `name`; one that is not there is empty."""
     own, tags = _tags(client, decisions_name(name)), _tags(client, name) or {}
     history = History(id=(own or {}).get(REGISTRY_ID, ""))
-    found = {int(version.version): version for version in all_versions(client, decisions_name(name))} if own else {}
+    there = [] if own is None else all_versions(client, decisions_name(name))
+    found = {int(version.version): version for version in there}
     history.last = max(found, default=0)
     if tags.get(REGISTRY_ID, history.id) != history.id:
         history.problems.append(f"the history {tags[REGISTRY_ID]} is gone")
@@ -150,7 +157,7 @@ def append(
         **facts,
         "previous": before["hash"] if before else GENESIS,
     }
-    text = _canonical(entry | {"hash": _hash(entry)})
+    text = _canonical(entry | {"hash": hash_of(entry)})
     pieces = [text[start : start + _PIECE_LENGTH] for start in range(0, len(text), _PIECE_LENGTH)]
     client.create_model_version(
         decisions_name(name),
@@ -190,7 +197,7 @@ def _entry(version: "ModelVersion") -> Entry | None:
     """Returns the entry in a version's tags, None where it is not what its hash says."""
     text = "".join(version.tags[name] for name in sorted(version.tags) if name.startswith(_PIECE))
     entry = _parsed(text)
-    return entry if entry and entry.get("hash") == _hash(entry) else None
+    return entry if entry and entry.get("hash") == hash_of(entry) else None
 
 
 def _follows(entry: Entry, before: Entry | None, history_id: str) -> bool:
@@ -209,12 +216,6 @@ def _parsed(text: str) -> Entry | None:
 
 def _canonical(entry: Mapping[str, Any]) -> str:
     return json.dumps(entry, sort_keys=True, separators=(",", ":"), allow_nan=False)
-
-
-def _hash(entry: Mapping[str, Any]) -> str:
-    return hashlib.sha256(
-        _canonical({name: value for name, value in entry.items() if name != "hash"}).encode()
-    ).hexdigest()
 
 
 # What git has of it.
@@ -267,7 +268,7 @@ def _read_ledger(history: History, name: str, tags: Mapping[str, str]) -> None:
         lines = []
     previous = GENESIS
     for seq, line in enumerate(lines, start=1):
-        if (line.get("seq"), line.get("previous"), line.get("hash")) != (seq, previous, _hash(line)):
+        if (line.get("seq"), line.get("previous"), line.get("hash")) != (seq, previous, hash_of(line)):
             history.problems.append(f"line {seq} of the ledger was edited, or does not follow the one before it")
             return
         previous = line["hash"]

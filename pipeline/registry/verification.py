@@ -13,7 +13,7 @@ from pipeline.project.errors import PipelineError
 from pipeline.project.paths import model_file, run_file
 from pipeline.registry import decisions
 from pipeline.registry.champion import moved_alias
-from pipeline.registry.versions import CHAMPION, all_versions, require_servable
+from pipeline.registry.versions import CHAMPION, alias_version, all_versions, require_servable
 from pipeline.tracking import runs
 
 if TYPE_CHECKING:
@@ -110,7 +110,7 @@ def history_problems(client: "MlflowClient", name: str) -> Iterator[Problem]:
             "run that command again (`dvc repro`, `sentiment registry promote` or `rollback`); it completes the "
             "decision and takes no second one",
         )
-    elif problem := moved_alias(client.get_registered_model(name).aliases.get(CHAMPION), last["to"]):
+    elif problem := moved_alias(alias_version(client, name, CHAMPION), last["to"]):
         what, _, mend = problem.partition("; ")
         yield Problem(what, mend)
 
