@@ -84,9 +84,7 @@ class Warm:
 
     def end(self) -> None:
         if self._process:
-            assert self._process.stdin
-            self._process.stdin.close()
-            self._process.wait()
+            self._process.communicate()  # it ends with its standard input
 
 
 def serve() -> None:

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from conftest import track_in
+from conftest import track_in, write_sample_params
 from mlflow import MlflowClient
 from warm import Done, Warm
 
@@ -109,10 +109,13 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
         start_new_session=True,
     )
     clones = [(tmp_path_factory.mktemp("clone"), Warm()) for _ in range(2)]
+    for clone, _ in clones:
+        write_sample_params(clone)
     try:
         assert process.stdout is not None
         assert any("startup complete" in line for line in process.stdout), "the server ended before it served"
-        threading.Thread(target=lambda: list(process.stdout or ()), daemon=True).start()  # never full
+        reader = threading.Thread(target=process.stdout.read)  # so that the pipe is never full
+        reader.start()
         client = MlflowClient(f"http://127.0.0.1:{port}")
         register(client)
         made = Server(port, client, clones)
@@ -123,7 +126,8 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
         for _, warm in clones:
             warm.end()
         os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
+        reader.join()
+        process.communicate()
 
 
 @pytest.mark.e2e

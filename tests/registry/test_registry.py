@@ -337,7 +337,7 @@ def test_killed_after_any_side_effect_the_next_run_completes_it(
     states: Path, project: Path, state: str, action: tuple[str, ...], ends: list[list[str | None]]
 ) -> None:
     kills = kill_everywhere(states, project, state, *action)
-    assert len(kills) >= 4
+    assert len(kills) >= 3
     for kill in kills:
         assert kill["killed"] == -9
         assert kill["between"]["champion"] in ("1", "2")  # and its files are whole
