@@ -89,7 +89,7 @@ def mlflow_runs(project: Path) -> list[dict[str, str]]:
     with sqlite3.connect(project / "mlflow.db") as database:
         found = database.execute(
             "select run_uuid, t.key, t.value from runs join tags t using (run_uuid) where run_uuid in "
-            "(select run_uuid from tags where key = 'retrain') order by start_time"
+            "(select run_uuid from tags where key = 'retrain') and lifecycle_stage = 'active' order by start_time"
         ).fetchall()
     runs: dict[str, dict[str, str]] = {}
     for run, key, value in found:
