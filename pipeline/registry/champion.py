@@ -170,7 +170,7 @@ def opened(name: str, *, create: bool = False, accept_damage: bool = False) -> I
 
     try:
         if create:
-            _create(client, name)
+            decisions.make_model(client, name, _DESCRIPTION)
         require_registered(client, name)
         decisions.begin(client, name, anew=accept_damage)
         registry = Registry(client, name, accept_damage)
@@ -178,17 +178,6 @@ def opened(name: str, *, create: bool = False, accept_damage: bool = False) -> I
         yield registry
     except MlflowException as error:
         raise PipelineError(f"MLflow refused a change of {name}: {' '.join(str(error).split())[:300]}") from error
-
-
-def _create(client: "MlflowClient", name: str) -> None:
-    from mlflow.exceptions import MlflowException
-
-    if not client.search_registered_models(f"name = '{name}'"):
-        try:
-            client.create_registered_model(name, description=_DESCRIPTION)
-        except MlflowException as error:
-            if error.error_code != "RESOURCE_ALREADY_EXISTS":  # else another process was quicker
-                raise
 
 
 def moved_alias(alias: str | None, champion: str | None) -> str | None:

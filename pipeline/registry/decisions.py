@@ -87,19 +87,25 @@ def decisions_name(name: str) -> str:
     return f"{name}-decisions"
 
 
-def begin(client: "MlflowClient", name: str, *, anew: bool) -> None:
-    """Makes an empty history of the registered model `name`, unless there is one; with `anew` also where there was one
-    that is gone."""
+def make_model(client: "MlflowClient", name: str, description: str, **tags: str) -> None:
+    """Makes a registered model, unless there is one of this name."""
     from mlflow.exceptions import MlflowException
 
-    known = REGISTRY_ID in (_tags(client, name) or {})
-    if _tags(client, decisions_name(name)) is None and (anew or not known):
+    if _tags(client, name) is None:
         try:
-            description = f"Decisions about the champion of {name}: see `sentiment registry history`."
-            client.create_registered_model(decisions_name(name), {REGISTRY_ID: uuid.uuid4().hex}, description)
+            client.create_registered_model(name, tags, description)
         except MlflowException as error:
             if error.error_code != "RESOURCE_ALREADY_EXISTS":  # else another process was quicker
                 raise
+
+
+def begin(client: "MlflowClient", name: str, *, anew: bool) -> None:
+    """Makes an empty history of the registered model `name`, unless there is one; with `anew` also where there was one
+    that is gone."""
+    known = REGISTRY_ID in (_tags(client, name) or {})
+    if anew or not known:
+        description = f"Decisions about the champion of {name}: see `sentiment registry history`."
+        make_model(client, decisions_name(name), description, **{REGISTRY_ID: uuid.uuid4().hex})
     made = (_tags(client, decisions_name(name)) or {}).get(REGISTRY_ID)
     if made and not known:
         client.set_registered_model_tag(name, REGISTRY_ID, made)
@@ -107,7 +113,8 @@ def begin(client: "MlflowClient", name: str, *, anew: bool) -> None:
 
 def read(client: "MlflowClient", name: str) -> History:
     """Reads and checks the history of the registered model `name`; one that is not there is empty."""
-    own, tags = _tags(client, decisions_name(name)), _tags(client, name) or {}
+    tags = _tags(client, name) or {}  # first: where it names a history, that was there already
+    own = _tags(client, decisions_name(name))
     history = History(id=(own or {}).get(REGISTRY_ID, ""))
     there = [] if own is None else all_versions(client, decisions_name(name))
     found = {int(version.version): version for version in there}
