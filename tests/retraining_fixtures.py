@@ -41,7 +41,7 @@ def states(tmp_path_factory: pytest.TempPathFactory, warm: Warm) -> Path:
 
 
 @pytest.fixture
-def project(states: Path, request: pytest.FixtureRequest) -> Path:
+def job_project(states: Path, request: pytest.FixtureRequest) -> Path:
     """The project in the state that the test's marker names, else after its first run."""
     marker = request.node.get_closest_marker("state")
     put_back(states / (marker.args[0] if marker else "one"), states / "project")

@@ -306,10 +306,11 @@ result += [sentiment("verify")]
     assert decided(project) == HISTORY
 
 
-def test_of_two_promotions_at_once_one_wins(project: Path) -> None:
+def twice_at_once(project: Path, *arguments: str) -> list[tuple[str, int]]:
+    """Runs `sentiment registry …` in two processes; returns what each printed, and its exit code."""
     both = [
         subprocess.Popen(
-            [sys.executable, "-m", "pipeline.cli", "registry", "promote", "1", "--reason", "why"],
+            [sys.executable, "-m", "pipeline.cli", "registry", *arguments],
             cwd=project,
             env=environment(),
             stdout=subprocess.PIPE,
@@ -318,11 +319,23 @@ def test_of_two_promotions_at_once_one_wins(project: Path) -> None:
         )
         for _ in range(2)
     ]
-    answers = sorted((process.communicate(timeout=120)[0], process.returncode) for process in both)
+    return [(process.communicate(timeout=120)[0], process.returncode) for process in both]
+
+
+def test_of_two_promotions_at_once_one_wins(project: Path) -> None:
+    answers = twice_at_once(project, "promote", "1", "--reason", "why")
     assert sum("promoted: version 2 → 1" in printed for printed, _ in answers) == 1
     assert {code for _, code in answers} == {0}
     assert sum("champion already" in printed for printed, _ in answers) == 1
     assert decided(project) == [*HISTORY, ["promoted", "2", "1"]]
+
+
+@pytest.mark.state("two")
+def test_of_two_registrations_at_once_one_version_comes(project: Path) -> None:
+    answers = twice_at_once(project, "gate")
+    assert {code for _, code in answers} <= {0, 75} and 0 in {code for _, code in answers}, answers
+    assert in_folder(project, "result = [str(v.version) for v in versions.all_versions(client, NAME)]") == ["1", "2"]
+    assert decided(project) == HISTORY
 
 
 @pytest.mark.parametrize(

@@ -18,6 +18,12 @@ from warm import Warm
 pytestmark = pytest.mark.e2e
 
 
+@pytest.fixture
+def project(job_project: Path) -> Path:
+    """The job's project in the state that the test's marker names, not conftest's empty one."""
+    return job_project
+
+
 def test_the_first_run_trains_promotes_and_commits(project: Path) -> None:
     (record,) = records(project)
     assert record["outcome"] == "PROMOTED" and record["champion_before"] is None and record["champion_after"] == "1"

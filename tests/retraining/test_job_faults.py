@@ -18,6 +18,12 @@ from warm import Warm
 pytestmark = pytest.mark.e2e
 
 
+@pytest.fixture
+def project(job_project: Path) -> Path:
+    """The job's project in the state that the test's marker names, not conftest's empty one."""
+    return job_project
+
+
 def test_a_damaged_report_fails_the_run_and_once_it_is_mended_the_next_one_goes_on(project: Path, warm: Warm) -> None:
     report = project / "reports/runs/tiny.json"
     content = report.read_text()

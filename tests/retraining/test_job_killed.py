@@ -17,6 +17,12 @@ from warm import Warm, put_back
 pytestmark = pytest.mark.e2e
 
 
+@pytest.fixture
+def project(job_project: Path) -> Path:
+    """The job's project in the state that the test's marker names, not conftest's empty one."""
+    return job_project
+
+
 def check(project: Path, label: str) -> None:
     """No row is lost and none taken twice; every record is closed."""
     assert rows(project)["text"].tolist() == reviews(10)["text"].tolist(), label
