@@ -8,8 +8,9 @@ from typing import Annotated
 import typer
 
 from pipeline.project.run_command import run_command
+from pipeline.project.tables import table
 from pipeline.registry import commands
-from pipeline.registry.commands import REJECTED, table
+from pipeline.registry.commands import REJECTED
 
 app = typer.Typer(
     help="Sentiment of IMDB reviews: look at results, compare runs, score.", no_args_is_help=True, add_completion=False

@@ -1,5 +1,6 @@
 """What several tests share: the embedded sample's real reviews, and a project folder of their own."""
 
+import itertools
 import json
 import os
 import shutil
@@ -12,9 +13,11 @@ from pathlib import Path
 import pandas as pd
 import pytest
 from hypothesis import settings
+from mlflow import MlflowClient
 from ruamel.yaml import YAML
 
 from pipeline.data.sources import SAMPLE
+from pipeline.registry import decisions
 
 ROOT = Path(__file__).parent.parent
 pytest_plugins = ["retraining_fixtures"]
@@ -38,6 +41,15 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     track_in(tmp_path, monkeypatch)
     yield tmp_path
     shutil.rmtree(tmp_path, ignore_errors=True)
+
+
+def history(project: Path, name: str) -> decisions.History:
+    """The history of decisions in the project's store."""
+    # MLflow keeps a connection for each URI, and what the path names is another file when a test put it back.
+    return decisions.read(MlflowClient(f"sqlite:///{project / 'mlflow.db'}?timeout={next(_timeouts)}"), name)
+
+
+_timeouts = itertools.count(20)
 
 
 def track_in(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

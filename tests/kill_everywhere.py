@@ -6,10 +6,10 @@ SIGKILL right after its n-th side effect, notes what stands then, runs the actio
 stands after it. With LABEL, before the side effect so labelled, only the first n and the last: what comes before is
 slow to do again, and the rest begins where a kill right after LABEL left off. It prints a JSON list, one entry a kill.
 
-A side effect is whatever outlives the process: a committed change of MLflow's database, labelled by its table; a file
-among its artifacts; a line of the ledger; a report. The first of several files, and lines, are also cut short halfway.
-Nothing of the product is replaced: the functions beneath it (the database driver's commit, `shutil.copy2`,
-`os.pwrite`, `os.replace`) are watched.
+A side effect is whatever outlives the process: a committed change of MLflow's database, labelled by its table, or a
+request to MLflow's server, labelled by its method and path; a file among its artifacts; a report. The first of several
+files is also cut short halfway. Nothing of the product is replaced: the functions beneath it (the database driver's
+commit, `requests`, `shutil.copy2`, `os.replace`) are watched.
 """
 
 import json
@@ -25,6 +25,7 @@ from typing import Any
 
 import mlflow
 import pandas  # noqa: F401  (imported once, before the forks)
+import requests
 from mlflow.exceptions import MlflowException
 from sqlalchemy import event
 from sqlalchemy.engine import Engine
@@ -33,9 +34,8 @@ from sqlalchemy.engine.default import DefaultDialect
 from pipeline.project.errors import PipelineError
 from pipeline.project.params import load_params
 from pipeline.project.training_record import read_record
-from pipeline.registry import champion, verification, versions
+from pipeline.registry import champion, decisions, verification, versions
 from pipeline.registry.challenge import register_trained
-from pipeline.registry.ledger import Ledger
 from pipeline.tracking import runs
 
 NAME = "imdb-sentiment-sample"
@@ -60,10 +60,11 @@ ACTIONS: dict[str, Callable[[], Any]] = {
 
 
 class Killer:
-    """Labels the side effects of this process, and ends it after the `last`-th."""
+    """Labels the side effects of this process, and ends it after the `last`-th, or stops it (SIGSTOP) before the first
+    request that is labelled `stop_before`."""
 
-    def __init__(self, last: int | None) -> None:
-        self.last, self.labels, self.table = last, list[str](), ""
+    def __init__(self, last: int | None, stop_before: str | None = None) -> None:
+        self.last, self.stop_before, self.labels, self.table = last, stop_before, list[str](), ""
 
     def done(self, label: str) -> None:
         self.labels.append(label)
@@ -77,7 +78,17 @@ class Killer:
             if words[0].upper() in ("INSERT", "UPDATE", "DELETE"):
                 self.table = words[1 if words[0].upper() == "UPDATE" else 2]
 
-        commit, copy2, pwrite, replace = DefaultDialect.do_commit, shutil.copy2, os.pwrite, os.replace
+        commit, copy2, replace = DefaultDialect.do_commit, shutil.copy2, os.replace
+        send = requests.Session.send
+
+        def send_and_count(session: Any, request: Any, **options: Any) -> Any:
+            label = f"{request.method} {request.path_url.partition('?')[0].partition('/mlflow/')[2]}"
+            if label == self.stop_before:
+                self.stop_before = None
+                os.kill(os.getpid(), signal.SIGSTOP)
+            answer = send(session, request, **options)
+            self.done(label)
+            return answer
 
         def do_commit(dialect: Any, connection: Any) -> None:
             commit(dialect, connection)
@@ -98,22 +109,14 @@ class Killer:
                 self.done("file")
             return copied
 
-        def write_in_two(file: int, row: bytes, place: int) -> int:
-            if b"{" not in row[:2]:
-                return pwrite(file, row, place)
-            half = pwrite(file, row[: len(row) // 2], place)
-            self.done("half a line")
-            written = half + pwrite(file, row[half:], place + half)
-            self.done("line")
-            return written
-
         def replace_and_count(source: Any, target: Any) -> None:
             replace(source, target)
             if "reports" in str(target):
                 self.done("report")
 
         DefaultDialect.do_commit = do_commit  # type: ignore[method-assign]
-        shutil.copy2, os.pwrite, os.replace = copy_in_two, write_in_two, replace_and_count  # type: ignore[assignment]
+        shutil.copy2, os.replace = copy_in_two, replace_and_count  # type: ignore[assignment]
+        requests.Session.send = send_and_count  # type: ignore[method-assign]
 
 
 def in_child(work: Callable[[], object]) -> tuple[int, Any]:
@@ -161,7 +164,7 @@ def completed(action: str) -> dict[str, Any]:
 
 
 def state() -> dict[str, Any]:
-    """Returns versions, champion and whether it can be served, and the ledger's lines."""
+    """Returns versions, champion and whether it can be served, and the decisions."""
     client = mlflow.MlflowClient(runs.tracking_uri())
     mlflow.set_tracking_uri(runs.tracking_uri())
     try:
@@ -169,11 +172,10 @@ def state() -> dict[str, Any]:
         versions.require_servable(champion)
     except MlflowException:
         champion = None
-    contents = Ledger(versions.ledger_file(NAME)).read()
     return {
         "versions": [str(version.version) for version in versions.all_versions(client, NAME)],
         "champion": champion and str(champion.version),
-        "decisions": [[line["decision"], line["from"], line["to"]] for line in contents.lines],
+        "decisions": [[line["decision"], line["from"], line["to"]] for line in decisions.read(client, NAME).lines],
     }
 
 

@@ -10,10 +10,9 @@ from typing import Any
 import pandas as pd
 import pytest
 import retraining_project
+from conftest import history
 from retraining_project import NAME, reviews
 from warm import Warm, put_back
-
-from pipeline.registry.ledger import Ledger
 
 
 @pytest.fixture(scope="module")
@@ -69,9 +68,9 @@ def outcomes(project: Path) -> list[str]:
 
 def champions(project: Path) -> list[str | None]:
     """Who was champion, one after the other."""
-    contents = Ledger(project / "registry" / f"{NAME}.jsonl").read()
-    assert not contents.problems and not contents.torn
-    return [line["to"] for line in contents.lines]
+    found = history(project, NAME)
+    assert not found.problems
+    return [line["to"] for line in found.lines]
 
 
 def rows(project: Path) -> pd.DataFrame:
@@ -90,7 +89,7 @@ def mlflow_runs(project: Path) -> list[dict[str, str]]:
     with sqlite3.connect(project / "mlflow.db") as database:
         found = database.execute(
             "select run_uuid, t.key, t.value from runs join tags t using (run_uuid) where run_uuid in "
-            "(select run_uuid from tags where key = 'retrain') order by start_time"
+            "(select run_uuid from tags where key = 'retrain') and lifecycle_stage = 'active' order by start_time"
         ).fetchall()
     runs: dict[str, dict[str, str]] = {}
     for run, key, value in found:

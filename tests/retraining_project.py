@@ -50,7 +50,6 @@ GITIGNORE = """
 /trained
 /mlflow.db*
 /mlartifacts
-/registry
 /reports/registry.json
 /pause
 /printed*

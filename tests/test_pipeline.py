@@ -282,7 +282,7 @@ def test_outputs_without_a_store_become_restored_runs(copy: Path) -> None:
         assert runs[name]["tags"]["restored_from"] == record(copy, name)["run_id"]
         assert runs[name]["metrics"]["best_val_accuracy"] == record(copy, name)["metrics"]["best_val_accuracy"]
         assert runs[name]["metrics"]["test/accuracy"] == metrics(copy, name)["accuracy"]
-    assert len(list((copy / "registry").glob("*.jsonl"))) == 2  # the old registry's ledger is kept aside
+    assert len(list((copy / "reports/decisions").glob("*.jsonl"))) == 2  # one a registry: the old one's stays
 
 
 def test_a_tracking_server_gets_runs_versions_and_champion(copy: Path) -> None:

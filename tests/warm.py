@@ -1,8 +1,8 @@
 """A process in which everything slow is imported, and which forks for each command: seconds become tenths of one.
 
 `Warm().run(folder, "retrain", "--force")` does what `sentiment retrain --force` does in the folder. The command may be
-killed right after its n-th side effect, as `kill_everywhere` counts them, or the first of a label, or not be allowed to
-write large files.
+killed right after its n-th side effect, as `kill_everywhere` counts them, or the first of a label, stopped before a
+request of a label, or not be allowed to write large files.
 """
 
 import json
@@ -17,6 +17,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+import psutil
 
 ROOT = Path(__file__).parent.parent
 
@@ -42,6 +44,7 @@ class Warm:
         *arguments: str,
         kill_after: int | None = None,
         kill_at: str | None = None,
+        stop_before: str | None = None,
         largest_file: int | None = None,
         **environment: str,
     ) -> Done:
@@ -64,6 +67,7 @@ class Warm:
             "arguments": arguments,
             "kill_after": kill_after,
             "kill_at": kill_at,
+            "stop_before": stop_before,
             "largest_file": largest_file,
             "environment": environment,
         }
@@ -71,12 +75,16 @@ class Warm:
         self._process.stdin.flush()
         return Done(**json.loads(self._process.stdout.readline()))
 
+    def stopped(self) -> psutil.Process:
+        """Waits until the command that another thread runs has stopped, and returns its process."""
+        while True:
+            for child in psutil.Process(self._process.pid).children() if self._process else ():
+                if child.status() == psutil.STATUS_STOPPED:
+                    return child
+
     def end(self) -> None:
         if self._process:
-            assert self._process.stdin and self._process.stdout
-            self._process.stdin.close()
-            self._process.wait()
-            self._process.stdout.close()
+            self._process.communicate()  # it ends with its standard input
 
 
 def serve() -> None:
@@ -104,7 +112,7 @@ def command(asked: dict[str, Any], out: Path) -> dict[str, Any]:
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
     os.chdir(asked["folder"])
     os.environ.update(asked["environment"])
-    killer = JobKiller(asked["kill_after"], asked["kill_at"])
+    killer = JobKiller(asked["kill_after"], asked["kill_at"], asked["stop_before"])
     killer.watch()
     if limit := asked["largest_file"]:
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
@@ -123,7 +131,7 @@ def command(asked: dict[str, Any], out: Path) -> dict[str, Any]:
     return {"code": code, "side_effects": killer.labels}
 
 
-def JobKiller(last: int | None, label: str | None) -> Any:
+def JobKiller(last: int | None, label: str | None, stop_before: str | None) -> Any:
     """Returns a Killer that counts what the retraining job does besides: files moved and replaced, and git commands."""
     from kill_everywhere import Killer
 
@@ -161,7 +169,7 @@ def JobKiller(last: int | None, label: str | None) -> Any:
             os.replace, os.rename, subprocess.run = replaced, renamed, ran  # type: ignore[assignment]
             subprocess.Popen.wait = waited  # type: ignore[assignment]
 
-    return Watching(last)
+    return Watching(last, stop_before)
 
 
 def put_back(template: Path, folder: Path) -> None:

@@ -34,6 +34,8 @@ COMPARISON_REPORT = REPORTS / "comparison.json"
 RECURRENCE_REPORT = REPORTS / "recurrence.json"
 REGISTRY_REPORT = REPORTS / "registry.json"
 RETRAIN_RECORDS = REPORTS / "retrain"
+DECISIONS = REPORTS / "decisions"
+"""What git has of each registry's history, one file a registry."""
 MODEL_CARD = REPORTS / "model_card.md"
 REPORT_PAGE = REPORTS / "index.html"
 

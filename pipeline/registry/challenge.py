@@ -4,17 +4,19 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipeline.data import drift
 from pipeline.evaluation import comparison
 from pipeline.project.atomic import read_table, read_text, write_json
 from pipeline.project.errors import DataError, PipelineError
+from pipeline.project.locks import exclusive
 from pipeline.project.params import GateParams, Params
 from pipeline.project.paths import REGISTRY_REPORT, SPLIT_TABLES, TOKENS, model_card_file, predictions_file
-from pipeline.registry import evidence, gate, lineage
-from pipeline.registry.champion import Registry, decision_key, opened, rolled_back
-from pipeline.registry.ledger import Line
+from pipeline.registry import decisions, evidence, gate, lineage
+from pipeline.registry.champion import Choice, Registry, decision_key, opened
+from pipeline.registry.decisions import Entry
 from pipeline.registry.versions import (
     CHALLENGER,
     LATENCY,
@@ -34,8 +36,9 @@ if TYPE_CHECKING:
     from mlflow.entities.model_registry import ModelVersion
 
 
+_LOCK = Path(".dvc/tmp/register.lock")
 _ON_THE_LINE = ("challenger_weights_sha256", "champion", "test_sha256", "train_sha256", "rolled_back_in")
-"""What a line shows of its key's basis; the gate's figures hold the rest."""
+"""What a decision shows of its key's basis; the gate's figures hold the rest."""
 
 
 def register_trained(params: Params) -> dict[str, Any]:
@@ -82,8 +85,8 @@ def register(
 ) -> dict[str, Any]:
     """Registers each candidate once as a raw-text model, and lets the best on validation challenge the champion.
 
-    The same candidates, champion, test set, training rows and params give the same decision: the one that stands in
-    the ledger already. Inside a DVC experiment nothing is registered.
+    The same candidates, champion, test set, training rows and params give the same decision: the one that was taken
+    already. Inside a DVC experiment nothing is registered.
 
     Args:
         dataset: names the registered model and the gate's floor.
@@ -95,9 +98,9 @@ def register(
         What was decided and why, with figures and versions, JSON-able.
 
     Raises:
-        BusyError: another command is changing the registry.
+        BusyError: another command registers in this checkout, or others kept deciding.
         DataError: a candidate's predictions are not those of the test split.
-        PipelineError: a model cannot be served, or ledger and registry contradict each other.
+        PipelineError: a model cannot be served, or the history of decisions is damaged.
     """
     if experiment := os.environ.get("DVC_EXP_NAME"):
         reason = (
@@ -114,7 +117,7 @@ def register(
         evidence.TRAINING_ROWS: rows,
         evidence.TEXT_PROFILE: drift.profile(token_ids, load_tokenizer().vocabulary_size),
     }
-    with opened(registered_name(dataset), create=True) as registry:
+    with exclusive(_LOCK, "a registration"), opened(registered_name(dataset), create=True) as registry:
         predictions = {candidate.model: _predictions(candidate.model, test) for candidate in candidates}
         made = {
             candidate.model: _registered(
@@ -128,9 +131,16 @@ def register(
         challenger = made[best]
         if alias_version(registry.client, registry.name, CHALLENGER) != str(challenger.version):
             registry.client.set_registered_model_alias(registry.name, CHALLENGER, str(challenger.version))
-        registry.require_alias()
-        contest = _Contest(registry, challenger, predictions[best], dataset, test, rows, params, seed)
-        line = contest.decision()
+
+        def choose() -> Choice | Entry:
+            registry.require_alias()
+            return _Contest(registry, challenger, predictions[best], dataset, test, rows, params, seed).decision()
+
+        registry.settle()  # others may have decided while versions were made
+        line = registry.decide(choose)
+        assert line is not None  # `choose` always returns something
+        decisions.export(registry.history)
+        versions = {str(version.version): version for version in all_versions(registry.client, registry.name)}
         return {
             "registered_model": registry.name,
             "decision": line["decision"],
@@ -146,11 +156,11 @@ def register(
                 }
                 for candidate in candidates
             },
-            "ledger": {name: line[name] for name in ("seq", "when", "hash")},
+            "entry": {name: line[name] for name in ("seq", "when", "hash")},
             "evidence": line["evidence"],
             **lineage.trace(
                 registry.client,
-                contest.versions,
+                versions,
                 registry.lines,
                 line,
                 str(challenger.version),
@@ -214,15 +224,15 @@ class _Contest:
         """The identity of the test reviews."""
         return evidence.reviews_digest(self.test)
 
-    def decision(self) -> Line:
-        """Returns the line that decides this contest, writing it if there is none yet."""
+    def decision(self) -> Choice | Entry:
+        """Returns the decision of this contest: the one that was taken already, or the one that is to be taken."""
         registry, number = self.registry, str(self.challenger.version)
         if number == registry.champion:
-            return self._made_champion() or registry.record(
-                "first", number, "It was champion before there was a ledger, and is the best candidate on validation."
+            return self._made_champion() or Choice(
+                "first", number, "It was champion before decisions were kept, and is the best candidate on validation."
             )
         weights = {version: str(found.tags.get(WEIGHTS)) for version, found in self.versions.items()}
-        withdrawn = rolled_back(registry.lines, weights, weights[number])
+        withdrawn = lineage.rolled_back(registry.lines, weights, weights[number])
         basis = {
             "challenger_weights_sha256": weights[number],
             "champion": registry.champion,
@@ -243,12 +253,12 @@ class _Contest:
                 f"A model of these weights was rolled back on {withdrawn['when'][:10]} ({withdrawn['reason']}); "
                 "`sentiment registry promote` alone brings it back."
             )
-            return registry.record("kept", registry.champion, reason, grounds)
+            return Choice("kept", registry.champion, reason, grounds)
         decided = self._gate(grounds)
         to = number if decided.promote else registry.champion
-        return registry.record(decided.decision, to, decided.reason, grounds | {"figures": decided.figures})
+        return Choice(decided.decision, to, decided.reason, grounds | {"figures": decided.figures})
 
-    def _made_champion(self) -> Line | None:
+    def _made_champion(self) -> Entry | None:
         made = (line for line in reversed(self.registry.lines) if line["decision"] != "kept")
         return next((line for line in made if line["to"] == self.registry.champion), None)
 
@@ -307,5 +317,5 @@ def _right(predictions: "pd.DataFrame") -> int:
     return int(comparison.right(predictions).sum())
 
 
-def _looked(line: Line, test_sha256: str) -> bool:
+def _looked(line: Entry, test_sha256: str) -> bool:
     return "figures" in line["evidence"] and line["evidence"]["test_sha256"] == test_sha256

@@ -1,27 +1,28 @@
-"""Who is champion: the registered model's aliases, held to a ledger of decisions.
+"""Who is champion: the alias `champion` of a registered model, which follows the history of decisions.
 
-A decision is its line in the ledger; the alias `champion` and the head's tag are derived from it, and written after
-it. A command that is killed in between leaves a line that the next one finds ahead of the tag, and completes. So a
-decision is taken once or not at all, and a reader of `champion` sees the version before or the one after it.
+Any number of commands, on any number of machines, may work on one MLflow store: there is no lock. A command reads the
+history, chooses, and appends its decision; where somebody was quicker its entry is void, and it chooses again. The last
+entry is the decision. Then the alias is brought to it, both are read again until they agree, and the entry is marked as
+applied. A command that is killed in between leaves an entry that is not, which the next one completes. So a decision is
+taken once or not at all, and a reader of `champion` sees the version before or the one after it.
 """
 
 import hashlib
 import json
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from pipeline.project import provenance
-from pipeline.project.errors import PipelineError, UsageError
-from pipeline.registry.ledger import Ledger, Line, head
+from pipeline.project.errors import BusyError, PipelineError, UsageError
+from pipeline.registry import decisions, lineage
+from pipeline.registry.decisions import Entry, History
 from pipeline.registry.versions import (
     CHAMPION,
     alias_version,
     all_versions,
-    ledger_file,
     require_registered,
     require_servable,
     resolve,
@@ -31,222 +32,233 @@ from pipeline.tracking import runs
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
-REGISTRY_ID = "ledger.registry"
-HEAD = "ledger.head"
-ROLLED_BACK = "rolled back"
 _DESCRIPTION = "Sentiment of a movie review from its raw text."
+_ATTEMPTS = 10
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A decision that is to be taken: which, the version that is champion after it, why, and on what grounds."""
+
+    decision: str
+    to: str | None
+    reason: str
+    evidence: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass
 class Registry:
-    """A registered model with its ledger, held by this process alone; `completed` is the line of an interrupted
-    command that was completed on opening, None if there was none."""
+    """A registered model with its history as it was read last.
+
+    `completed` is the decision of an interrupted command that was completed on opening, None if there was none. With
+    `accept_damage` a decision may be taken on a damaged history, and names the damage.
+    """
 
     client: "MlflowClient"
     name: str
-    ledger: Ledger
-    lines: list[Line]
-    registry_id: str
-    completed: Line | None = None
+    accept_damage: bool = False
+    history: History = field(default_factory=History)
+    completed: Entry | None = None
+
+    @property
+    def lines(self) -> list[Entry]:
+        """The decisions, the oldest first."""
+        return self.history.lines
 
     @property
     def champion(self) -> str | None:
-        """The champion's version by the ledger; where that has no line yet, by the alias."""
+        """The champion's version by the last decision; where there is none yet, by the alias."""
         return self.lines[-1]["to"] if self.lines else alias_version(self.client, self.name, CHAMPION)
 
     def require_alias(self) -> None:
-        """Raises PipelineError if somebody moved the alias past the ledger."""
+        """Raises PipelineError if somebody moved the alias past the decisions."""
         if problem := moved_alias(alias_version(self.client, self.name, CHAMPION), self.champion):
             raise PipelineError(problem)
 
-    def record(
-        self, decision: str, to: str | None, reason: str, evidence: Mapping[str, Any] | None = None, **other: Any
-    ) -> Line:
-        """Writes a decision's line, which decides it, and then what follows from it."""
-        entry = {
-            "registered_model": self.name,
-            "registry": self.registry_id,
-            "decision": decision,
-            "from": self.champion,
-            "to": to,
-            "reason": reason,
-            "evidence": dict(evidence or {}),
-            **_provenance(),
-            **other,
-        }
-        self.lines.append(self.ledger.append(entry))
-        self.complete()
-        return self.lines[-1]
+    def decide(self, choose: Callable[[], Choice | Entry | None]) -> Entry | None:
+        """Takes the decision that `choose` makes of this registry, and brings the alias to it.
 
-    def complete(self) -> None:
-        """Brings the alias, then the head's tag, to the last line."""
-        champion = self.lines[-1]["to"]
-        if champion is not None and alias_version(self.client, self.name, CHAMPION) != champion:
-            self.client.set_registered_model_alias(self.name, CHAMPION, champion)
-        self.client.set_registered_model_tag(self.name, HEAD, head(self.lines))
+        Args:
+            choose: called anew, on the history as it stands then, whenever another command decided first. Where it
+                returns no Choice, nothing is decided.
+
+        Returns:
+            The decision's entry, or what else `choose` returned.
+
+        Raises:
+            BusyError: other commands were quicker each time.
+            PipelineError: the history is damaged, or the store did not take the entry.
+        """
+        from mlflow.exceptions import MlflowException
+
+        entry_id, refusal = uuid.uuid4().hex, ""
+        for _ in range(_ATTEMPTS):
+            chosen = choose()
+            if not isinstance(chosen, Choice):
+                return chosen
+            try:
+                decisions.append(self.client, self.name, self.history, self._facts(chosen), entry_id)
+            except MlflowException as error:
+                refusal = " ".join(str(error).split())[:300]
+            self.settle()
+            if entry := self.history.find(entry_id):
+                return entry
+        if refusal:
+            raise PipelineError(f"MLflow did not take a decision about {self.name}: {refusal}")
+        raise BusyError(f"other commands kept deciding about {self.name}; nothing was decided, try again")
+
+    def _facts(self, chosen: Choice) -> dict[str, Any]:
+        accepted = {"accepts": self.history.problems} if self.history.problems else {}
+        return {
+            "registered_model": self.name,
+            "decision": chosen.decision,
+            "from": self.champion,
+            "to": chosen.to,
+            "reason": chosen.reason,
+            "evidence": dict(chosen.evidence),
+            **_provenance(),
+            **accepted,
+        }
+
+    def settle(self) -> Entry | None:
+        """Reads the history, takes over a ledger, and brings the alias to the last decision where it is not yet.
+
+        Returns:
+            The decision that was not applied, None where it was.
+
+        Raises:
+            BusyError: the alias did not stay where it was brought, as other commands decided.
+            PipelineError: the history is damaged, and that is not accepted.
+        """
+        completed, moved = None, False
+        for _ in range(_ATTEMPTS):
+            alias = alias_version(self.client, self.name, CHAMPION)
+            self.history = decisions.read(self.client, self.name)
+            if self.history.problems:
+                if self.accept_damage:
+                    return None
+                raise PipelineError(
+                    f"{self.history.problems[0]}; nothing was decided: `sentiment registry verify` says how to mend it"
+                )
+            if self.history.ledger:
+                decisions.take_over(self.client, self.name, self.history)
+                continue
+            if not self.history.entries or (self.history.applied and not moved):
+                return completed
+            last = self.history.entries[-1]
+            completed = completed if self.history.applied else last
+            if last["to"] not in (None, alias):  # also where this command itself was slow, and moved it back
+                self.client.set_registered_model_alias(self.name, CHAMPION, last["to"])
+                moved = True
+                continue
+            if not self.history.applied:
+                decisions.mark_applied(self.client, self.name, last)
+            return completed
+        raise BusyError(f"other commands kept deciding about {self.name}; try again")
 
 
 @contextmanager
-def opened(name: str, *, create: bool = False) -> Iterator[Registry]:
-    """Holds the registered model `name` and its ledger, and completes what an interrupted command began.
+def opened(name: str, *, create: bool = False, accept_damage: bool = False) -> Iterator[Registry]:
+    """Yields the registered model `name` with its history, once what an interrupted command began is completed.
 
     Raises:
-        BusyError: another command holds it.
-        PipelineError: the ledger is not the one that the registry's tag speaks of, or MLflow refused something.
+        PipelineError: the history is damaged, and that is not accepted, or MLflow refused something.
         UsageError: there is no such registered model, and `create` is false.
     """
     client = runs.connect()
     from mlflow.exceptions import MlflowException
 
-    ledger = Ledger(ledger_file(name))
     try:
-        with ledger.locked():
-            registry = _open(client, name, ledger, create)
-            yield registry
+        if create:
+            decisions.make_model(client, name, _DESCRIPTION)
+        require_registered(client, name)
+        decisions.begin(client, name, anew=accept_damage)
+        registry = Registry(client, name, accept_damage)
+        registry.completed = registry.settle()
+        yield registry
     except MlflowException as error:
         raise PipelineError(f"MLflow refused a change of {name}: {' '.join(str(error).split())[:300]}") from error
 
 
-def _open(client: "MlflowClient", name: str, ledger: Ledger, create: bool) -> Registry:
-    if not client.search_registered_models(f"name = '{name}'"):
-        if not create:
-            require_registered(client, name)
-        client.create_registered_model(name, tags={REGISTRY_ID: uuid.uuid4().hex}, description=_DESCRIPTION)
-    tags = client.get_registered_model(name).tags
-    contents = ledger.read()
-    if foreign_ledger(contents.lines, tags):
-        _set_aside(ledger, str(contents.lines[0]["registry"]))
-        contents = ledger.read()
-    problems = contents.problems or head_problems(ledger.path, contents.lines, tags)
-    if problems:
-        raise PipelineError(f"{problems[0]}; nothing was changed: `sentiment registry verify` says how to mend it")
-    if REGISTRY_ID not in tags:  # registered before there were ledgers
-        client.set_registered_model_tag(name, REGISTRY_ID, uuid.uuid4().hex)
-        tags = client.get_registered_model(name).tags
-    registry = Registry(client, name, ledger, contents.lines, tags[REGISTRY_ID])
-    if tags.get(HEAD, "") != head(registry.lines):
-        registry.complete()
-        registry.completed = registry.lines[-1]
-    return registry
-
-
-def foreign_ledger(lines: list[Line], tags: Mapping[str, str]) -> bool:
-    """Whether the ledger is that of an earlier registry, whose store is gone: this one is another, and still new."""
-    return bool(lines) and REGISTRY_ID in tags and HEAD not in tags and lines[0].get("registry") != tags[REGISTRY_ID]
-
-
-def _set_aside(ledger: Ledger, registry_id: str) -> None:
-    aside = ledger.path.with_name(f"{ledger.path.stem}.{registry_id[:8]}.jsonl")
-    ledger.path.rename(aside)
-    print(f"the ledger of a registry that is gone was kept as {aside}")
-
-
-def head_problems(file: Path, lines: list[Line], tags: Mapping[str, str]) -> list[str]:
-    """Says where the ledger and the registry's tags contradict each other.
-
-    The tag is the head of the last line, or, after an interrupted command, of the line before it.
-    """
-    if lines and lines[-1].get("registry") != tags.get(REGISTRY_ID):
-        return [f"{file} is the ledger of another registry, or the registered model's tag {REGISTRY_ID} was changed"]
-    tag = tags.get(HEAD, "")
-    if tag in (head(lines), head(lines[:-1])):
-        return []
-    last, known = len(lines), tag.partition(":")[0] or "0"
-    if not tag:
-        return [f"the registered model's tag {HEAD} was removed: {file} has {last} lines"]
-    if known.isdecimal() and int(known) > last:
-        return [f"{file} was truncated, or is not the registry's own: it has {last} lines of {known}"]
-    return [f"{file} was rewritten: its line {known} is not the one that the registry's tag {HEAD} speaks of"]
-
-
 def moved_alias(alias: str | None, champion: str | None) -> str | None:
-    """Says that the alias stands elsewhere than the ledger has it, and how to mend that; None where it does not."""
+    """Says that the alias is not where the last decision has it, and how to mend that; None where it is."""
     if alias == champion:
         return None
     where = f"at version {alias}" if alias else "nowhere"
-    by_ledger = f"version {champion}" if champion else "none"
+    decided = f"version {champion}" if champion else "none"
     return (
-        f"the alias {CHAMPION} points {where}, but by the ledger the champion is {by_ledger}: it was moved by hand; "
-        "`sentiment registry promote VERSION --reason …` enters the version that is to be champion"
+        f"the alias {CHAMPION} points {where}, but by the last decision the champion is {decided}: it was moved by "
+        "hand; `sentiment registry promote VERSION --reason …` enters the version that is to be champion"
     )
 
 
-def promote(name: str, alias_or_version: str, reason: str) -> Line | None:
-    """Makes a version champion by hand, also one that the alias was moved to or from past the ledger.
+def promote(name: str, alias_or_version: str, reason: str, *, accept_damage: bool = False) -> Entry | None:
+    """Makes a version champion by hand, also one that the alias was moved to or from past the decisions.
+
+    Args:
+        accept_damage: also where the history is damaged; the decision names the damage, which is none from then on.
 
     Returns:
-        The decision's line, also where it only had to be completed; None where the version is champion already.
+        The decision, also where it only had to be completed; None where the version is champion already.
     """
     reason = _required(reason)
-    with opened(name) as registry:
+    with opened(name, accept_damage=accept_damage) as registry:
         version = resolve(registry.client, name, alias_or_version)
         require_servable(version)
         to = str(version.version)
-        alias = alias_version(registry.client, name, CHAMPION)
-        if to == registry.champion == alias and registry.lines:
-            return registry.completed
-        moved = {"alias_was": alias} if alias != registry.champion else {}
-        return registry.record("promoted", to, reason, {"by_hand": True, **moved})
+
+        def choose() -> Choice | Entry | None:
+            alias = alias_version(registry.client, name, CHAMPION)
+            if to == registry.champion == alias and registry.lines and not registry.history.problems:
+                return registry.completed
+            moved = {"alias_was": alias} if alias != registry.champion else {}
+            return Choice("promoted", to, reason, {"by_hand": True, **moved})
+
+        return registry.decide(choose)
 
 
-def rollback(name: str, reason: str) -> Line:
+def rollback(name: str, reason: str) -> Entry:
     """Makes the version champion that was promoted last before the present one and still is there.
 
     A rollback that was interrupted is completed, and no second one made.
 
     Raises:
-        PipelineError: there is none, or the alias was moved by hand.
+        PipelineError: there is none, the alias was moved by hand, or another command changes the champion meanwhile.
     """
     reason = _required(reason)
     with opened(name) as registry:
-        if registry.completed and registry.completed["decision"] == ROLLED_BACK:
-            return registry.completed
-        registry.require_alias()
-        there = {str(version.version): version for version in all_versions(registry.client, name)}
-        for earlier in reversed(promoted(registry.lines)[:-1]):
-            if earlier in there and earlier != registry.champion:
-                require_servable(there[earlier])
-                return registry.record(ROLLED_BACK, earlier, reason)
-        raise PipelineError(f"no version of {name} was promoted before the present champion; there is nothing to go to")
+        present = registry.champion
 
+        def choose() -> Choice | Entry:
+            if registry.completed and registry.completed["decision"] == decisions.ROLLED_BACK:
+                return registry.completed
+            if registry.champion != present:
+                raise PipelineError(
+                    f"another command made version {registry.champion} champion meanwhile; nothing was rolled back"
+                )
+            registry.require_alias()
+            there = {str(version.version): version for version in all_versions(registry.client, name)}
+            for earlier in reversed(lineage.promoted(registry.lines)[:-1]):
+                if earlier in there and earlier != present:
+                    require_servable(there[earlier])
+                    return Choice(decisions.ROLLED_BACK, earlier, reason)
+            raise PipelineError(
+                f"no version of {name} was promoted before the present champion; there is nothing to go to"
+            )
 
-def promoted(lines: list[Line]) -> list[str]:
-    """Returns the versions that were promoted one after the other and not rolled back, the present champion last."""
-    stack: list[str] = []
-    for line in lines:
-        to = line["to"]
-        if line["decision"] == ROLLED_BACK:
-            while stack and stack[-1] != to:
-                stack.pop()
-        elif to is not None and (not stack or stack[-1] != to):
-            stack.append(to)
-    return stack
-
-
-def rolled_back(lines: list[Line], version_weights: Mapping[str, str], weights: str) -> Line | None:
-    """Returns the rollback that took these weights out of service, None where nobody did or they came back by hand.
-
-    Args:
-        version_weights: version → hash of its weights.
-        weights: the hash of the weights asked about.
-    """
-    found = None
-    for line in lines:
-        if line["decision"] == ROLLED_BACK and version_weights.get(line["from"]) == weights:
-            found = line
-        elif line["from"] != line["to"] and version_weights.get(line["to"]) == weights:
-            found = None
-    return found
+        entry = registry.decide(choose)
+        assert entry is not None  # `choose` always returns something
+        return entry
 
 
 def decision_key(facts: Mapping[str, Any]) -> str:
-    """Returns the SHA-256 of what a decision rests on: where a line has it, that decision was taken already."""
+    """Returns the SHA-256 of what a decision rests on: where an entry has it, that decision was taken already."""
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
 
 
 def _required(reason: str) -> str:
     if not reason.strip():
-        raise UsageError("--reason is empty; say why, for those who read the ledger later")
+        raise UsageError("--reason is empty; say why, for those who read the history later")
     return reason.strip()
 
 

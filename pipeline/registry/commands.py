@@ -1,19 +1,20 @@
-"""`sentiment registry`: versions, the ledger of decisions, and who is champion."""
+"""`sentiment registry`: versions, the decisions about them, and who is champion."""
 
 import json as json_format
 from collections.abc import Sequence
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from pipeline.project.errors import PipelineError
+from pipeline.project.tables import table
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities.model_registry import ModelVersion
 
-    from pipeline.registry.ledger import Line
+    from pipeline.registry.decisions import Entry
 
 REJECTED = 4
 app = typer.Typer(help="Registered versions, who is champion, and why.", no_args_is_help=True)
@@ -21,7 +22,7 @@ app = typer.Typer(help="Registered versions, who is champion, and why.", no_args
 Name = Annotated[
     str | None, typer.Option("--name", help="The registered model.", show_default="that of params.yaml's dataset")
 ]
-Reason = Annotated[str, typer.Option(help="Why; it stands in the ledger.")]
+Reason = Annotated[str, typer.Option(help="Why; it stands in the history.")]
 Version = Annotated[str, typer.Argument(metavar="ALIAS|VERSION", help="champion, challenger, or a number.")]
 
 
@@ -31,7 +32,7 @@ def list_versions(name: Name = None) -> None:
     client, chosen = _connected(name)
     from pipeline.registry import versions
 
-    lines = _ledger_lines(chosen)
+    lines = _lines(client, chosen)
     rows = [("version", "model", "registered", "validation", "test", "aliases", "last decision")]
     for version in reversed(versions.all_versions(client, chosen)):
         number = str(version.version)
@@ -76,19 +77,17 @@ def show(version: Version, name: Name = None) -> None:
     metrics = sorted(_metrics(client, found).items())
     facts |= {metric: f"{value:.4f}" for metric, value in metrics if metric.startswith(("best_", "test/"))}
     print(table(list(facts.items()), header=False))
-    about = [line for line in _ledger_lines(chosen) if number in (line["from"], line["to"])]
+    about = [line for line in _lines(client, chosen) if number in (line["from"], line["to"])]
     print(f"\n{_history(about)}")
 
 
 @app.command()
 def history(
     name: Name = None,
-    json: Annotated[bool, typer.Option("--json", help="Print the ledger's lines, evidence and all.")] = False,
+    json: Annotated[bool, typer.Option("--json", help="Print the decisions, evidence and all.")] = False,
 ) -> None:
-    """Print the ledger: every decision about the champion, the oldest first."""
-    from pipeline.registry.versions import registered_name
-
-    lines = _ledger_lines(name or registered_name(_dataset()))
+    """Print every decision about the champion, the oldest first."""
+    lines = _lines(*_connected(name))
     print("\n".join(json_format.dumps(line, ensure_ascii=False) for line in lines) if json else _history(lines))
 
 
@@ -103,12 +102,20 @@ def gate() -> None:
 
 
 @app.command()
-def promote(version: Version, reason: Reason, name: Name = None) -> None:
+def promote(
+    version: Version,
+    reason: Reason,
+    name: Name = None,
+    accept_damage: Annotated[
+        bool, typer.Option("--accept-damage", help="Also where the history is damaged; the decision names the damage.")
+    ] = False,
+) -> None:
     """Make a version champion by hand."""
     from pipeline.registry import champion
     from pipeline.registry.versions import registered_name
 
-    line = champion.promote(name or registered_name(_dataset()), version, reason)
+    chosen = name or registered_name(_dataset())
+    line = champion.promote(chosen, version, reason, accept_damage=accept_damage)
     print("it is champion already; nothing was changed" if line is None else _sentence(line))
 
 
@@ -123,7 +130,7 @@ def rollback(reason: Reason, name: Name = None) -> None:
 
 @app.command()
 def verify(name: Name = None) -> None:
-    """Check ledger, aliases, versions, runs and outputs against each other; ends with 1 where something is wrong."""
+    """Check decisions, aliases, versions, runs and outputs against each other; ends with 1 where something is wrong."""
     from pipeline.project.params import load_params
     from pipeline.registry import verification
     from pipeline.registry.versions import registered_name
@@ -134,7 +141,7 @@ def verify(name: Name = None) -> None:
         print(f"problem  {problem.what}\nmend     {problem.mend}\n")
     if problems:
         raise PipelineError(f"{len(problems)} problem{'s' if len(problems) > 1 else ''} found")
-    print("ledger, aliases, versions, runs and outputs agree")
+    print("decisions, aliases, versions, runs and outputs agree")
 
 
 @app.command()
@@ -176,14 +183,14 @@ def _connected(name: str | None) -> "tuple[MlflowClient, str]":
     return client, chosen
 
 
-def _ledger_lines(name: str) -> "list[Line]":
-    from pipeline.registry.ledger import Ledger
-    from pipeline.registry.versions import ledger_file
+def _lines(client: "MlflowClient", name: str) -> "list[Entry]":
+    """Returns the decisions about a registered model, warning of damage."""
+    from pipeline.registry import decisions
 
-    contents = Ledger(ledger_file(name)).read()
-    if contents.problems:
-        typer.echo(f"warning: {contents.problems[0]}; `sentiment registry verify` says how to mend it", err=True)
-    return contents.lines
+    history = decisions.read(client, name)
+    if history.problems:
+        typer.echo(f"warning: {history.problems[0]}; `sentiment registry verify` says how to mend it", err=True)
+    return history.lines
 
 
 def _aliases(client: "MlflowClient", name: str, version: str) -> list[str]:
@@ -202,11 +209,11 @@ def _share(value: float | None) -> str:
     return "-" if value is None else f"{value:.4f}"
 
 
-def _sentence(line: "Line") -> str:
+def _sentence(line: "Entry") -> str:
     return f"{line['decision']}: version {line['from'] or 'none'} → {line['to'] or 'none'} ({line['reason']})"
 
 
-def _history(lines: "Sequence[Line]") -> str:
+def _history(lines: "Sequence[Entry]") -> str:
     if not lines:
         return "no decision yet"
     rows = [("line", "when", "who", "decision", "from", "to", "commit", "reason")]
@@ -215,14 +222,3 @@ def _history(lines: "Sequence[Line]") -> str:
         moved = (line["from"] or "-", line["to"] or "-")
         rows.append((str(line["seq"]), line["when"], line["who"], line["decision"], *moved, commit, line["reason"]))
     return table(rows)
-
-
-def table(rows: Sequence[Sequence[Any]], *, header: bool = True) -> str:
-    widths = [max(len(str(row[column])) for row in rows) for column in range(len(rows[0]))]
-    lines = [list(row) for row in rows]
-    if header:
-        widths[-1] = len(str(rows[0][-1]))  # a reason is as long as it is
-        lines.insert(1, ["-" * width for width in widths])
-    return "\n".join(
-        "  ".join(str(cell).ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in lines
-    )

@@ -1,12 +1,12 @@
-"""Where a registered version comes from, and how a challenger differs from the champion before it."""
+"""What was promoted and rolled back, where a version comes from, and how a challenger differs from the champion."""
 
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from pipeline.evaluation import comparison
-from pipeline.registry import evidence
-from pipeline.registry.ledger import Line
+from pipeline.registry import decisions, evidence
+from pipeline.registry.decisions import Entry
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -20,11 +20,40 @@ _TAGS = ("dataset", "seed", "device", "python", "version.", "md5.", "git.", "mlf
 """Tags of a run, by their beginnings, that say what a model was made from."""
 
 
+def promoted(lines: list[Entry]) -> list[str]:
+    """Returns the versions that were promoted one after the other and not rolled back, the present champion last."""
+    stack: list[str] = []
+    for line in lines:
+        to = line["to"]
+        if line["decision"] == decisions.ROLLED_BACK:
+            while stack and stack[-1] != to:
+                stack.pop()
+        elif to is not None and (not stack or stack[-1] != to):
+            stack.append(to)
+    return stack
+
+
+def rolled_back(lines: list[Entry], version_weights: Mapping[str, str], weights: str) -> Entry | None:
+    """Returns the rollback that took these weights out of service, None where nobody did or they came back by hand.
+
+    Args:
+        version_weights: version → hash of its weights.
+        weights: the hash of the weights asked about.
+    """
+    found = None
+    for line in lines:
+        if line["decision"] == decisions.ROLLED_BACK and version_weights.get(line["from"]) == weights:
+            found = line
+        elif line["from"] != line["to"] and version_weights.get(line["to"]) == weights:
+            found = None
+    return found
+
+
 def trace(
     client: "MlflowClient",
     versions: "Mapping[str, ModelVersion]",
-    lines: Sequence[Line],
-    decided: Line,
+    lines: Sequence[Entry],
+    decided: Entry,
     challenger: str,
     predictions: "pd.DataFrame",
     test: "pd.DataFrame",
@@ -33,8 +62,8 @@ def trace(
 
     Args:
         versions: by number.
-        lines: the ledger's.
-        decided: the line that decided on the challenger.
+        lines: all decisions, the oldest first.
+        decided: the decision on the challenger.
         challenger: its version.
         predictions: the challenger's on `test`, which has id, text and label.
 

@@ -1,4 +1,4 @@
-"""Whether ledger, registry, runs and outputs agree with each other; and where they do not, how to mend it."""
+"""Whether decisions, registry, runs and outputs agree with each other; and where they do not, how to mend it."""
 
 import platform
 from collections.abc import Iterable, Iterator
@@ -11,19 +11,18 @@ from pipeline.project import provenance
 from pipeline.project.atomic import read_json
 from pipeline.project.errors import PipelineError
 from pipeline.project.paths import model_file, run_file
-from pipeline.registry.champion import HEAD, REGISTRY_ID, foreign_ledger, head_problems, moved_alias
-from pipeline.registry.ledger import Contents, Ledger, head
-from pipeline.registry.versions import CHAMPION, all_versions, ledger_file, require_servable
+from pipeline.registry import decisions
+from pipeline.registry.champion import moved_alias
+from pipeline.registry.versions import CHAMPION, alias_version, all_versions, require_servable
 from pipeline.tracking import runs
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities import Run
 
-_RESTORE_LEDGER = (
-    "put the ledger back from a backup. If it is lost for good, move the file away, "
-    f"remove the tags {HEAD} and {REGISTRY_ID} of the registered model, and enter the champion anew: "
-    "`sentiment registry promote VERSION --reason …`"
+_ACCEPT_DAMAGE = (
+    "put the store back from a backup. If it is lost for good, `sentiment registry promote VERSION --reason … "
+    "--accept-damage` makes a version champion, and goes on from there"
 )
 _RESTORE_ARTIFACTS = "put its files back from a backup of mlartifacts/"
 
@@ -43,17 +42,13 @@ def verify(name: str, models: Iterable[str]) -> list[Problem]:
     Args:
         name: the registered model.
         models: names of the models whose outputs stand in this checkout.
-
-    Raises:
-        BusyError: another command is changing the registry, so that nothing can be said just now.
     """
     running = _running()
     runs.connect.cache_clear()  # it looks for dead processes once, when it connects
     client = runs.connect()
     problems = list(_dead_runs(client, running))
-    ledger = Ledger(ledger_file(name))
-    with ledger.locked():
-        problems += _registry_problems(client, name, ledger)
+    problems += history_problems(client, name)
+    problems += _registry_problems(client, name)
     problems += _run_problems(client)
     problems += _output_problems(client, models)
     return problems
@@ -95,25 +90,35 @@ def _dead_runs(client: "MlflowClient", running: list[str]) -> Iterator[Problem]:
             )
 
 
-def _registry_problems(client: "MlflowClient", name: str, ledger: Ledger) -> Iterator[Problem]:
-    contents = ledger.read()
-    for problem in contents.problems:
-        yield Problem(problem, _RESTORE_LEDGER)
-    if contents.torn:
-        yield Problem(
-            f"{ledger.path} ends in a line that was never finished: its command was killed",
-            "nothing was decided; run the command again, which drops the half line",
-        )
+def history_problems(client: "MlflowClient", name: str) -> Iterator[Problem]:
+    """Says where the history of decisions about the registered model `name`, what git has of it, and the alias
+    `champion` disagree."""
     if not client.search_registered_models(f"name = '{name}'"):
-        if contents.lines:
-            yield Problem(
-                f"{ledger.path} tells of a registered model {name} that is not in this store",
-                "put mlflow.db back from a backup, or run `dvc repro`: it registers anew and keeps the ledger aside",
-            )
         return
-    tags = client.get_registered_model(name).tags
+    history = decisions.read(client, name)
+    for damage in history.problems:
+        yield Problem(damage, _ACCEPT_DAMAGE)
+    for difference in decisions.differences(history):
+        yield Problem(difference, f"`git log -p` tells which is right. If it is the file: {_ACCEPT_DAMAGE}")
+    if history.problems or not history.entries:
+        return
+    last = history.entries[-1]
+    if not history.applied:
+        yield Problem(
+            f"the last decision ({last['decision']}, version {last['to']}) was not completed: its command was killed, "
+            "or is at it",
+            "run that command again (`dvc repro`, `sentiment registry promote` or `rollback`); it completes the "
+            "decision and takes no second one",
+        )
+    elif problem := moved_alias(alias_version(client, name, CHAMPION), last["to"]):
+        what, _, mend = problem.partition("; ")
+        yield Problem(what, mend)
+
+
+def _registry_problems(client: "MlflowClient", name: str) -> Iterator[Problem]:
+    if not client.search_registered_models(f"name = '{name}'"):
+        return
     aliases = {alias: str(number) for alias, number in client.get_registered_model(name).aliases.items()}
-    yield from _ledger_problems(ledger, contents, tags, aliases.get(CHAMPION))
     found = {str(version.version): version for version in all_versions(client, name)}
     for alias, number in aliases.items():
         if number not in found:
@@ -135,33 +140,6 @@ def _registry_problems(client: "MlflowClient", name: str, ledger: Ledger) -> Ite
             yield Problem(f"{where} belongs to run {version.run_id}, which does not exist", _RESTORE_ARTIFACTS)
 
 
-def _ledger_problems(
-    ledger: Ledger, contents: Contents, tags: dict[str, str], champion: str | None
-) -> Iterator[Problem]:
-    lines = contents.lines
-    if foreign_ledger(lines, tags):
-        yield Problem(
-            f"{ledger.path} is the ledger of an earlier registry whose store is gone",
-            "nothing: the next `dvc repro` keeps it aside and begins a new one",
-        )
-        return
-    contradictions = head_problems(ledger.path, lines, tags)
-    for contradiction in contradictions:
-        yield Problem(contradiction, _RESTORE_LEDGER)
-    if contradictions or contents.problems or not lines:
-        return
-    if tags.get(HEAD, "") != head(lines):
-        yield Problem(
-            f"the last decision ({lines[-1]['decision']}, version {lines[-1]['to']}) was not completed: its command "
-            "was killed",
-            "run that command again (`dvc repro`, `sentiment registry promote` or `rollback`); it completes the "
-            "decision and takes no second one",
-        )
-    elif problem := moved_alias(champion, lines[-1]["to"]):
-        what, _, mend = problem.partition("; ")
-        yield Problem(what, mend)
-
-
 def _run_problems(client: "MlflowClient") -> Iterator[Problem]:
     from mlflow.entities import ViewType
 
@@ -180,7 +158,8 @@ def _run_problems(client: "MlflowClient") -> Iterator[Problem]:
     if location.scheme not in ("", "file") or not folder.is_dir():
         return
     for outputs in sorted(folder.iterdir()):
-        if outputs.is_dir() and outputs.name != "models" and outputs.name not in known:
+        held = any(file.is_file() for file in outputs.rglob("*"))  # `mlflow gc` leaves empty folders
+        if held and outputs.name != "models" and outputs.name not in known:
             yield Problem(
                 f"{outputs} holds the outputs of a run that is not in the store",
                 "put mlflow.db back from a backup, or remove the folder",

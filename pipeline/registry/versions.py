@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import os
 import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
@@ -73,18 +72,6 @@ def registered_name(dataset: str) -> str:
     return "imdb-sentiment" if dataset == "imdb_reviews" else f"imdb-sentiment-{dataset}"
 
 
-def ledger_file(name: str) -> Path:
-    """Returns where the ledger of the registered model `name` stands.
-
-    That is `registry/<name>.jsonl` beside a SQLite store, in the main checkout otherwise. Where several machines share
-    a tracking server they must share the ledger too: `SENTIMENT_LEDGER_DIR` names a folder that all of them mount
-    (its file system has to support flock, as NFS 4 does). A machine without the ledger is refused every change.
-    """
-    if folder := os.environ.get("SENTIMENT_LEDGER_DIR"):
-        return Path(folder).resolve() / f"{name}.jsonl"
-    return runs.store_folder() / "registry" / f"{name}.jsonl"
-
-
 def alias_version(client: "MlflowClient", name: str, alias: str) -> str | None:
     """Returns the version that `alias` points at, None where it does not exist."""
     version = client.get_registered_model(name).aliases.get(alias)
@@ -116,8 +103,14 @@ def resolve(client: "MlflowClient", name: str, alias_or_version: str) -> "ModelV
 
 def all_versions(client: "MlflowClient", name: str) -> list["ModelVersion"]:
     """Returns all versions, the oldest first."""
-    found = client.search_model_versions(f"name = '{name}'", max_results=10_000)
-    return sorted(found, key=lambda version: int(version.version))
+    found: list[ModelVersion] = []
+    token = None
+    while True:
+        page = client.search_model_versions(f"name = '{name}'", 10_000, ["version_number ASC"], token)
+        found += page
+        token = page.token
+        if not token:
+            return found
 
 
 def ensure_version(
@@ -134,7 +127,7 @@ def ensure_version(
 
     What an interrupted command left is completed: a model logged in full is taken, one logged in part is replaced.
     The version comes last, in one transaction with its tags, when the model has scored test reviews as `predictions`
-    have them; so every version there is can be served.
+    have them; so every version there is can be served. Of two that were made at once the older one is taken.
 
     Raises:
         PipelineError: the model does not load or scores otherwise.
@@ -146,7 +139,7 @@ def ensure_version(
         return version
     model_id, model_uri = logged_model(client, candidate)
     latency_ms = evidence.trial(model_uri, test, predictions)
-    return client.create_model_version(
+    made = client.create_model_version(
         name,
         source=model_uri,
         run_id=candidate.run_id,
@@ -159,6 +152,10 @@ def ensure_version(
         },
         description=_description(client, candidate.run_id, card),
     )
+    oldest = find_version(client, name, candidate) or made
+    if oldest.version != made.version:
+        client.delete_model_version(name, str(made.version))
+    return oldest
 
 
 def find_version(client: "MlflowClient", name: str, candidate: Candidate) -> "ModelVersion | None":

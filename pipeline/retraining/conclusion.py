@@ -9,9 +9,10 @@ from pipeline.project import provenance
 from pipeline.project.errors import PipelineError
 from pipeline.project.params import Params
 from pipeline.project.paths import RETRAIN_RECORDS
-from pipeline.registry import versions
-from pipeline.retraining import notifications, records, retention
+from pipeline.registry import decisions, versions
+from pipeline.retraining import notifications, records, retention, triggers
 from pipeline.retraining.records import FAILED, PROMOTED, REJECTED, SKIPPED, Record
+from pipeline.tracking import runs
 
 _TOLD = (PROMOTED, REJECTED, FAILED)
 _CATCH_UP = 20
@@ -53,7 +54,7 @@ def conclude(record: Record, known: list[Record], *, commit: bool) -> None:
     if commit:
         try:
             _commit(record)
-        except PipelineError as error:
+        except _store_errors() as error:
             failures.append(f"nothing was committed: {error}")
     for failure in failures:
         print(f"warning: {failure}", flush=True)
@@ -79,7 +80,10 @@ def _message(record: Record) -> str:
 
 
 def _commit(record: Record) -> None:
-    """Commits what jobs write: DVC's lock, the data set's pointer, and reports; not for records of idle runs alone."""
+    """Commits what jobs write: DVC's lock, the data set's pointer, and reports, the decisions there are now among them;
+    not for records of idle runs alone."""
+    if triggers.is_registered(str(record["dataset"])):
+        decisions.export(decisions.read(runs.connect(), versions.registered_name(str(record["dataset"]))))
     paths = [path for path in provenance.WRITTEN_BY_JOBS if Path(path).exists()]
     changed = provenance.git("status", "--porcelain", "--untracked-files=all", "--", *paths).splitlines()
     if record["outcome"] == SKIPPED and all(RETRAIN_RECORDS.as_posix() in line for line in changed):

@@ -22,8 +22,7 @@ from pipeline.project.errors import DataError, PipelineError, UsageError
 from pipeline.project.locks import JOB_LOCK, exclusive
 from pipeline.project.params import Params, load_params
 from pipeline.project.paths import REGISTRY_REPORT, REPORTS, run_file
-from pipeline.registry import versions
-from pipeline.registry.ledger import Ledger, Line
+from pipeline.registry import decisions, versions
 from pipeline.retraining import conclusion, decision, notifications, pipeline_state, records, triggers
 from pipeline.retraining.records import FAILED, PROMOTED, REJECTED, RUNNING, SKIPPED, Record
 from pipeline.tracking import runs
@@ -156,8 +155,8 @@ def _work(record: Record, params: Params, options: Options, unfinished: Record |
         record["triggers"] = [trigger.as_dict() for trigger in found.triggers]
         before = {
             "champion_before": found.champion,
-            "ledger_before": len(lines := _ledger_lines(params.dataset)),
-            "ledger_begins": lines[0]["hash"] if lines else None,
+            "decisions_before": len(lines := _decisions(params.dataset)),
+            "decisions_begin": lines[0]["hash"] if lines else None,
             "models_before": _model_runs(params),
         }
         record |= {name: (unfinished or {}).get(name, value) for name, value in before.items()}
@@ -215,8 +214,11 @@ def _take_in(record: Record, params: Params) -> None:
         raise DataError(f"{'; '.join(refused)}; it stands in {intake.QUARANTINE}, and nothing was trained")
 
 
-def _ledger_lines(dataset: str) -> list[Line]:
-    return Ledger(versions.ledger_file(versions.registered_name(dataset))).read().lines
+def _decisions(dataset: str) -> list[decisions.Entry]:
+    """Returns the decisions there are; a store that is not there yet is not made."""
+    if not triggers.is_registered(dataset):
+        return []
+    return decisions.read(runs.connect(), versions.registered_name(dataset)).lines
 
 
 def _model_runs(params: Params) -> dict[str, str]:
@@ -232,9 +234,9 @@ def _read_outcome(record: Record, params: Params, trigger: str) -> None:
     after = _model_runs(params)
     record["children"] = {name: run for name, run in after.items() if record["models_before"].get(name) != run}
     record["challenger"] = report.get("challenger")
-    lines = _ledger_lines(params.dataset)
-    begun_anew = bool(lines) and lines[0]["hash"] != record["ledger_begins"]  # with a new store
-    if begun_anew or report.get("ledger", {}).get("seq", 0) > record["ledger_before"]:
+    lines = _decisions(params.dataset)
+    begun_anew = bool(lines) and lines[0]["hash"] != record["decisions_begin"]  # with a new store
+    if begun_anew or report.get("entry", {}).get("seq", 0) > record["decisions_before"]:
         record |= {"outcome": _DECIDED[report["decision"]], "reason": f"{report['reason']} (trained for {trigger})"}
     else:
         record |= {"outcome": SKIPPED, "reason": f"the same model came out as before (ran for {trigger})"}

@@ -3,11 +3,11 @@
 Only what retraining itself made on this data set is ever removed: its records, its runs and those of the models it
 trained, the versions of these that were never promoted, and what DVC cached for commits that are long past. Source
 files, accepted or quarantined, stay, and so do every version that was ever promoted, with its run, and the runs of the
-models that stand in `reports/`.
+models that stand in `reports/`. Runs and versions go only where decisions and aliases verify. Files are deleted, and
+runs and models marked as deleted: to purge them from the database is `mlflow gc`'s.
 """
 
 import re
-import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -21,8 +21,8 @@ from pipeline.project.atomic import read_json
 from pipeline.project.errors import PipelineError
 from pipeline.project.params import RetentionParams
 from pipeline.project.paths import REPORTS
-from pipeline.registry import versions
-from pipeline.registry.ledger import Ledger
+from pipeline.registry import decisions, versions
+from pipeline.registry.verification import history_problems
 from pipeline.retraining import pipeline_state, records, triggers
 from pipeline.retraining.records import PARENT, RETRAIN, Record
 from pipeline.tracking import runs
@@ -59,11 +59,16 @@ class Plan:
 
 
 def plan(params: RetentionParams, dataset: str, known: list[Record]) -> Plan:
-    """Returns what may go by `params`, changing nothing."""
+    """Returns what may go by `params`, changing nothing; records alone where decisions or aliases do not verify."""
     past = tuple(known[: max(len(known) - params.records, 0)])
     if not runs.store_exists():
         return Plan(past)
     client, name = runs.connect(), versions.registered_name(dataset)
+    if problem := next(history_problems(client, name), None):
+        print(
+            f"warning: no run or version is removed: {problem.what}; `sentiment registry verify` tells more", flush=True
+        )
+        return Plan(past)
     before = (datetime.now(UTC) - timedelta(days=params.days)).timestamp() * 1000
     ours = {run.info.run_id: run for run in _runs_of_nights(client, dataset)}
     old = {run_id for run_id, run in ours.items() if run.info.start_time < before and run.info.status != "RUNNING"}
@@ -78,17 +83,13 @@ def plan(params: RetentionParams, dataset: str, known: list[Record]) -> Plan:
 
 
 def _runs_of_nights(client: "MlflowClient", dataset: str) -> "Iterator[Run]":
-    """Yields the runs of retraining on `dataset`, and of the models that it trained; those too that were marked as
-    deleted when a kill came before their space was freed."""
-    from mlflow.entities import ViewType
-
+    """Yields the runs of retraining on `dataset`, and of the models that it trained."""
     experiment = runs.experiment_id(client)
-    shown = ViewType.ALL if _frees_space() else ViewType.ACTIVE_ONLY
     for condition in (f"tags.{runs.KIND} = '{RETRAIN}'", f"tags.`{PARENT}` != ''"):
         token = None
         while True:
             asked = f"{condition} and tags.dataset = '{dataset}'"
-            page = client.search_runs([experiment], asked, shown, max_results=1000, page_token=token)
+            page = client.search_runs([experiment], asked, max_results=1000, page_token=token)
             yield from page
             token = page.token
             if not token:
@@ -97,7 +98,7 @@ def _runs_of_nights(client: "MlflowClient", dataset: str) -> "Iterator[Run]":
 
 def _versions_that_stay(client: "MlflowClient", name: str) -> set[str]:
     """Returns the versions that were ever champion, and those that an alias points at."""
-    lines = Ledger(versions.ledger_file(name)).read().lines
+    lines = decisions.read(client, name).lines
     aliases = client.get_registered_model(name).aliases
     return {line[end] for line in lines for end in ("from", "to")} | {str(number) for number in aliases.values()}
 
@@ -112,38 +113,19 @@ def apply(found: Plan, dataset: str) -> None:
     for number in found.versions:
         client.delete_model_version(name, number)
     for run_id in found.runs:
-        if _frees_space():
-            _free(client, run_id)
-        elif client.get_run(run_id).info.lifecycle_stage == "active":
-            client.delete_run(run_id)
+        _remove_run(client, run_id)
 
 
-def _frees_space() -> bool:
-    """Whether what is deleted is freed here: a server's store, where deleting only marks, is its keeper's to clean."""
-    return runs.tracking_uri().startswith("sqlite:///")
-
-
-def _free(client: "MlflowClient", run_id: str) -> None:
-    """Removes a run and the models logged in it from a SQLite store, files first, so that a kill leaves nothing behind.
-
-    This is what `mlflow gc --run-ids` does; the command would also remove every experiment and model that somebody
-    deleted in the UI and may want back.
-    """
+def _remove_run(client: "MlflowClient", run_id: str) -> None:
+    """Deletes the files of a run and of the models logged in it, then marks them as deleted: after a kill in between
+    the next plan has the run again."""
     from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 
-    store = client._tracking_client.store
     for model in versions.logged_models(client, run_id):
         get_artifact_repository(model.artifact_location).delete_artifacts()
         client.delete_logged_model(model.model_id)
-        store._hard_delete_logged_model(model.model_id)
-    run = client.get_run(run_id)
-    get_artifact_repository(run.info.artifact_uri).delete_artifacts()
-    if run.info.lifecycle_stage == "active":
-        client.delete_run(run_id)
-    store._hard_delete_run(run_id)
-    folder = runs.store_folder() / "mlartifacts" / run_id  # whose artifacts/ is gone
-    if not any(file.is_file() for file in folder.rglob("*")):
-        shutil.rmtree(folder, ignore_errors=True)
+    get_artifact_repository(client.get_run(run_id).info.artifact_uri).delete_artifacts()
+    client.delete_run(run_id)
 
 
 def collect_cache(params: RetentionParams, *, dry: bool = False) -> int:

@@ -10,7 +10,8 @@ import pytest
 
 from pipeline.project import paths
 from pipeline.project.params import RetentionParams
-from pipeline.registry import versions
+from pipeline.registry import champion, versions
+from pipeline.registry.verification import history_problems
 from pipeline.retraining import retention
 from pipeline.retraining.records import PARENT
 from pipeline.tracking import runs
@@ -61,7 +62,8 @@ def test_only_old_runs_of_nights_on_this_data_set_go_and_their_files_with_them(
     retention.apply(found, "sample")
 
     assert runs.find_run(client, old) is None and not old_model.exists()
-    assert not list((project / "mlartifacts").glob(f"{old}*"))
+    assert not [file for file in (project / "mlartifacts" / old).rglob("*") if file.is_file()]
+    assert client.get_run(old).info.lifecycle_stage == "deleted"  # in the trash: `mlflow gc` purges it
     for run_id in (shown, other, by_hand, young):
         assert runs.find_run(client, run_id) is not None
     assert shown_model.exists() and other_model.exists()
@@ -70,3 +72,33 @@ def test_only_old_runs_of_nights_on_this_data_set_go_and_their_files_with_them(
         kept = database.execute("select count(*) from logged_models where model_id = ?", (trash.model_id,)).fetchone()
     assert kept == (1,)
     assert not retention.plan(PARAMS, "sample", [])
+
+
+def test_versions_go_that_were_never_promoted_and_only_where_decisions_and_aliases_verify(
+    client: "MlflowClient", project: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    name = versions.registered_name("sample")
+    client.create_registered_model(name)
+    for _ in range(3):
+        run_id, _ = trained(client, **{PARENT: "0" * 32})
+        client.create_model_version(name, f"runs:/{run_id}/train", run_id)
+    with champion.opened(name) as registry:
+        for number in "12":
+            registry.decide(lambda number=number: champion.Choice("promoted", number, "because"))
+    with sqlite3.connect(project / "mlflow.db") as database:
+        database.execute("update runs set start_time = start_time - 200 * 86400000")
+
+    client.set_registered_model_alias(name, "champion", "1")
+    assert not retention.plan(PARAMS, "sample", []) and "points at version 1" in capsys.readouterr().out
+    client.set_registered_model_alias(name, "champion", "2")
+    tag = client.get_model_version(f"{name}-decisions", "1").tags["entry.0000"]
+    client.set_model_version_tag(f"{name}-decisions", "1", "entry.0000", tag.replace("because", "for"))
+    assert not retention.plan(PARAMS, "sample", []) and "decision 1 was edited" in capsys.readouterr().out
+    client.set_model_version_tag(f"{name}-decisions", "1", "entry.0000", tag)
+
+    found = retention.plan(PARAMS, "sample", [])
+    assert found.versions == ("3",) and len(found.runs) == 1
+    retention.apply(found, "sample")
+    assert [str(version.version) for version in versions.all_versions(client, name)] == ["1", "2"]
+    assert len(versions.all_versions(client, f"{name}-decisions")) == 2
+    assert not list(history_problems(client, name))
