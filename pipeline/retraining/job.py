@@ -23,7 +23,7 @@ from pipeline.project.locks import JOB_LOCK, exclusive
 from pipeline.project.params import Params, load_params
 from pipeline.project.paths import REGISTRY_REPORT, REPORTS, run_file
 from pipeline.registry import decisions, versions
-from pipeline.retraining import conclusion, decision, notifications, pipeline_state, records, triggers
+from pipeline.retraining import conclusion, notifications, pipeline_state, records, train_or_skip, triggers
 from pipeline.retraining.records import FAILED, PROMOTED, REJECTED, RUNNING, SKIPPED, Record
 from pipeline.tracking import runs
 
@@ -55,7 +55,7 @@ def retrain(options: Options) -> str:
         params = load_params()
     with exclusive(LOCK, "a retraining"):
         if options.dry_run:
-            decision.explain(params, force=options.force)
+            train_or_skip.explain(params, force=options.force)
             return SKIPPED
         os.environ[JOB_LOCK] = str(LOCK.resolve())  # whatever this process starts ends with it
         return _run(params, options)
@@ -149,7 +149,7 @@ def _work(record: Record, params: Params, options: Options, unfinished: Record |
         _take_in(record, params)
     with _timed(record, "decision"):
         _forget_another_store(params.dataset)
-        found = decision.assess(params, Known(), unfinished, force=options.force, scores=True)
+        found = train_or_skip.assess(params, Known(), unfinished, force=options.force, scores=True)
         record["champion_before"] = record["champion_after"] = found.champion
         record |= {"key": found.state.key, "changed_stages": list(found.state.changed)}
         record["triggers"] = [trigger.as_dict() for trigger in found.triggers]
@@ -160,7 +160,7 @@ def _work(record: Record, params: Params, options: Options, unfinished: Record |
             "models_before": _model_runs(params),
         }
         record |= {name: (unfinished or {}).get(name, value) for name, value in before.items()}
-        trains, reason = decision.decide(found, bool(found.state.changed) or unfinished is not None, record["run"])
+        trains, reason = train_or_skip.decide(found, bool(found.state.changed) or unfinished is not None, record["run"])
     print(found)
     print(f"decision: {'train' if trains else 'skip'}: {reason}", flush=True)
     record |= {"decision": "train" if trains else "skip", "outcome": RUNNING if trains else SKIPPED, "reason": reason}
