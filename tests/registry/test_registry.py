@@ -330,6 +330,14 @@ def test_of_two_promotions_at_once_one_wins(project: Path) -> None:
     assert decided(project) == [*HISTORY, ["promoted", "2", "1"]]
 
 
+@pytest.mark.state("two")
+def test_of_two_registrations_at_once_one_version_comes(project: Path) -> None:
+    answers = twice_at_once(project, "gate")
+    assert {code for _, code in answers} <= {0, 75} and 0 in {code for _, code in answers}, answers
+    assert in_folder(project, "result = [str(v.version) for v in versions.all_versions(client, NAME)]") == ["1", "2"]
+    assert decided(project) == HISTORY
+
+
 @pytest.mark.parametrize(
     ("state", "action", "ends"),
     [
