@@ -12,12 +12,13 @@ from typing import Any
 import pandas as pd
 import pytest
 import reported_project
-from conftest import ROOT
+from conftest import ROOT, edit_params
 
 from pipeline.evaluation import curves
 from pipeline.project import atomic, paths
 from pipeline.project.errors import DataError
-from pipeline.reporting import results
+from pipeline.project.params import load_params
+from pipeline.reporting import results, summary
 from pipeline.reporting.model_card import MOST_CHARACTERS, model_card
 from pipeline.reporting.page import page
 from pipeline.stages import compare as compare_stage
@@ -253,6 +254,17 @@ def test_the_stages_write_the_cards_and_the_page_and_load_no_heavy_library(repor
     assert paths.model_card_file("single").exists()
     assert paths.REPORT_PAGE.read_text().startswith("<!doctype html>")
     assert str(Path.cwd()) not in paths.REPORT_PAGE.read_text()
+
+
+def test_a_third_model_stands_wherever_the_two_do(project: Path) -> None:
+    reported_project.write(project, reported_project.TWO | {"another": 0.85})
+    edit_params(project, models=dict.fromkeys([*MODELS, "another"], load_params().models["single"].model_dump()))
+    found = results.read([*MODELS, "another"])
+    registry, recurrence = (atomic.read_json(file) for file in (paths.REGISTRY_REPORT, paths.RECURRENCE_REPORT))
+    html = page(found, registry, recurrence, None, DATASET)
+    assert f"{found.models['another'].accuracy:.4f}" in html
+    assert html.count("another") > html.count("single") / 2
+    assert "another" in summary.table() and "| another |" in model_card(found, "stacked", DATASET)
 
 
 @pytest.mark.parametrize(
