@@ -25,7 +25,9 @@ from pipeline.registry.versions import (
     alias_version,
     all_versions,
     ensure_version,
+    params_digest,
     registered_name,
+    require_servable,
 )
 from pipeline.text.encoding import load_tokenizer
 from pipeline.tracking import restoration, runs, ui_views
@@ -58,7 +60,7 @@ def register_trained(params: Params) -> dict[str, Any]:
         candidates.append(
             Candidate(
                 name,
-                runs.first_trained(client, record["weights_sha256"]) or run_id,
+                _first_run(client, record) or run_id,
                 record["weights_sha256"],
                 record["params"],
                 record["metrics"]["best_val_accuracy"],
@@ -73,6 +75,13 @@ def register_trained(params: Params) -> dict[str, Any]:
     else:
         print(f"registry: {report['decision']}: {report['reason']}")
     return report
+
+
+def _first_run(client: "MlflowClient", record: Mapping[str, Any]) -> str | None:
+    """Returns the first measured training that ended in the record's weights and is served with its params."""
+    wanted = params_digest(record["params"])
+    found = runs.trained(client, record["weights_sha256"])
+    return next((run.info.run_id for run in found if params_digest(run.data.params) == wanted), None)
 
 
 def register(
@@ -255,6 +264,8 @@ class _Contest:
             )
             return Choice("kept", registry.champion, reason, grounds)
         decided = self._gate(grounds)
+        if decided.promote:
+            require_servable(self.challenger)
         to = number if decided.promote else registry.champion
         return Choice(decided.decision, to, decided.reason, grounds | {"figures": decided.figures})
 

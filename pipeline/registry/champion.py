@@ -4,7 +4,9 @@ Any number of commands, on any number of machines, may work on one MLflow store:
 history, chooses, and appends its decision; where somebody was quicker its entry is void, and it chooses again. The last
 entry is the decision. Then the alias is brought to it, both are read again until they agree, and the entry is marked as
 applied. A command that is killed in between leaves an entry that is not, which the next one completes. So a decision is
-taken once or not at all, and a reader of `champion` sees the version before or the one after it.
+taken once or not at all, and a reader of `champion` sees the version before or the one after it. An alias has no
+compare-and-set: a command that slept just before it moved the alias, and is killed just after, leaves it at a version
+that is champion no more; that is told as moved by hand, and `promote` mends it.
 """
 
 import hashlib
@@ -98,6 +100,7 @@ class Registry:
                 return chosen
             try:
                 decisions.append(self.client, self.name, self.history, self._facts(chosen), entry_id)
+                refusal = ""
             except MlflowException as error:
                 refusal = " ".join(str(error).split())[:300]
             self.settle()
@@ -148,6 +151,8 @@ class Registry:
             last = self.history.entries[-1]
             completed = completed if self.history.applied else last
             if last["to"] not in (None, alias):  # also where this command itself was slow, and moved it back
+                if last["to"] not in {str(version.version) for version in all_versions(self.client, self.name)}:
+                    return completed  # it was deleted: `require_alias` tells it, and a promotion goes on
                 self.client.set_registered_model_alias(self.name, CHAMPION, last["to"])
                 moved = True
                 continue
@@ -210,7 +215,8 @@ def promote(name: str, alias_or_version: str, reason: str, *, accept_damage: boo
         def choose() -> Choice | Entry | None:
             alias = alias_version(registry.client, name, CHAMPION)
             if to == registry.champion == alias and registry.lines and not registry.history.problems:
-                return registry.completed
+                completed = registry.completed
+                return completed if completed and (completed["decision"], completed["to"]) == ("promoted", to) else None
             moved = {"alias_was": alias} if alias != registry.champion else {}
             return Choice("promoted", to, reason, {"by_hand": True, **moved})
 

@@ -14,6 +14,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -180,7 +181,9 @@ def predictions_on(
     client: "MlflowClient", run_id: str, model_uri: str, test: "pd.DataFrame", lengths: "pd.DataFrame"
 ) -> "pd.DataFrame":
     """Returns a version's predictions on `test`: those kept in its run if they were made on this very test set, else
-    made now, and kept. `lengths` gives id and length, in tokens, of the test reviews."""
+    made now, and kept where the run is still there. `lengths` gives id and length, in tokens, of the test reviews."""
+    from mlflow.exceptions import MlflowException
+
     name = predictions_name(reviews_digest(test))
     stored = kept(client, run_id, name)
     if stored is not None:
@@ -190,7 +193,8 @@ def predictions_on(
     # The label is the review's, not the predicted one.
     table = scores.drop(columns="label").merge(test[["id", "label"]], on="id").merge(lengths, on="id")
     table = table[list(PREDICTION_COLUMNS)]
-    keep(client, run_id, name, table)
+    with suppress(MlflowException):  # a run that was deleted keeps nothing more
+        keep(client, run_id, name, table)
     return table
 
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from pipeline.evaluation import comparison
 from pipeline.registry import decisions, evidence
 from pipeline.registry.decisions import Entry
+from pipeline.tracking import runs
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -85,16 +86,17 @@ def made_from(client: "MlflowClient", version: "ModelVersion | None") -> dict[st
     and the tags that say what it was made from."""
     if version is None:
         return None
-    run = client.get_run(str(version.run_id)).data
+    run = runs.find_run(client, str(version.run_id))
+    metrics, params, tags = (run.data.metrics, run.data.params, run.data.tags) if run else ({}, {}, {})
     registered = datetime.fromtimestamp(version.creation_timestamp / 1000, UTC)
     return {
         "version": str(version.version),
         "model": version.tags.get("model"),
         "registered": registered.date().isoformat(),
-        "test_accuracy": run.metrics.get("test/accuracy"),
-        "val_accuracy": run.metrics.get("best_val_accuracy"),
-        "params": dict(run.params),
-        "tags": {name: value for name, value in run.tags.items() if name.startswith(_TAGS)},
+        "test_accuracy": metrics.get("test/accuracy"),
+        "val_accuracy": metrics.get("best_val_accuracy"),
+        "params": dict(params),
+        "tags": {name: value for name, value in tags.items() if name.startswith(_TAGS)},
     }
 
 

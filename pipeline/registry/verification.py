@@ -181,7 +181,7 @@ def _output_problems(client: "MlflowClient", models: Iterable[str]) -> Iterator[
         record = run_file(model)
         if not record.exists():
             continue
-        run_id = read_json(record)["run_id"]
+        run_id = read_json(record, ("run_id",))["run_id"]
         if runs.find_run(client, run_id) is None:
             yield Problem(
                 f"{record} names run {run_id}, which is not in the store",

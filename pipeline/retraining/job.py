@@ -155,7 +155,7 @@ def _work(record: Record, params: Params, options: Options, unfinished: Record |
         record["triggers"] = [trigger.as_dict() for trigger in found.triggers]
         before = {
             "champion_before": found.champion,
-            "decisions_before": len(lines := _decisions(params.dataset)),
+            "decisions_before": lines[-1]["seq"] if (lines := _decisions(params.dataset)) else 0,
             "decisions_begin": lines[0]["hash"] if lines else None,
             "models_before": _model_runs(params),
         }
@@ -236,7 +236,8 @@ def _read_outcome(record: Record, params: Params, trigger: str) -> None:
     record["challenger"] = report.get("challenger")
     lines = _decisions(params.dataset)
     begun_anew = bool(lines) and lines[0]["hash"] != record["decisions_begin"]  # with a new store
-    if begun_anew or report.get("entry", {}).get("seq", 0) > record["decisions_before"]:
+    newer = begun_anew or report.get("entry", {}).get("seq", 0) > record["decisions_before"]
+    if newer and report["decision"] in _DECIDED:  # not a rollback by hand, which the report may tell of
         record |= {"outcome": _DECIDED[report["decision"]], "reason": f"{report['reason']} (trained for {trigger})"}
     else:
         record |= {"outcome": SKIPPED, "reason": f"the same model came out as before (ran for {trigger})"}

@@ -75,8 +75,12 @@ def plan(params: RetentionParams, dataset: str, known: list[Record]) -> Plan:
     old -= {read_json(file).get("run_id") for file in REPORTS.glob("runs/*.json")}
     if not triggers.is_registered(dataset):
         return Plan(past, runs=tuple(sorted(old)))
+    there = versions.all_versions(client, name)
+    reported = {read_json(file).get("weights_sha256") for file in REPORTS.glob("train/*/training.json")}
     stays = _versions_that_stay(client, name)
-    run_of = {str(version.version): str(version.run_id) for version in versions.all_versions(client, name)}
+    # A version of the weights that stand here may belong to an older run, the first that had them.
+    stays |= {str(version.version) for version in there if version.tags.get(versions.WEIGHTS) in reported}
+    run_of = {str(version.version): str(version.run_id) for version in there}
     gone = tuple(number for number, run_id in run_of.items() if run_id in old and number not in stays)
     unneeded = old - {run_id for number, run_id in run_of.items() if number not in gone}
     return Plan(past, gone, tuple(sorted(unneeded)))

@@ -197,12 +197,10 @@ def find_run(client: "MlflowClient", run_id: str) -> "Run | None":
     return restored[0] if restored else None
 
 
-def first_trained(client: "MlflowClient", weights_sha256: str) -> str | None:
-    """Returns the first finished and measured training that ended in these weights, None where there is none."""
+def trained(client: "MlflowClient", weights_sha256: str) -> list["Run"]:
+    """Returns the finished and measured trainings that ended in these weights, the oldest first."""
     ended = f"attributes.status = 'FINISHED' and tags.{WEIGHTS} = '{weights_sha256}' and metrics.`test/accuracy` >= 0"
-    oldest = ["attributes.start_time ASC"]
-    found = client.search_runs([experiment_id(client)], ended, max_results=1, order_by=oldest)
-    return found[0].info.run_id if found else None
+    return list(client.search_runs([experiment_id(client)], ended, order_by=["attributes.start_time ASC"]))
 
 
 def run_record(run_id: str) -> dict[str, str]:

@@ -407,6 +407,17 @@ def test_an_alias_that_was_moved_is_told_and_a_promotion_enters_it(client: Mlflo
     assert told(client) == [] and history(client).entries[-1]["evidence"]["alias_was"] == "1"
 
 
+def test_a_version_that_was_deleted_before_its_decision_was_applied_stands_in_nobodys_way(client: MlflowClient) -> None:
+    champion.promote(NAME, "1", "back to the first")
+    facts = {"decision": "promoted", "from": "1", "to": "3", "reason": "cut short", "evidence": {}}
+    decisions.append(client, NAME, history(client), facts, "cut")
+    client.delete_model_version(NAME, "3")
+    with pytest.raises(PipelineError, match="by the last decision the champion is version 3"):
+        champion.rollback(NAME, "why")
+    champion.promote(NAME, "2", "the other one")
+    assert alias(client) == "2" and told(client) == []
+
+
 # What git has of it.
 
 

@@ -82,6 +82,11 @@ def test_versions_go_that_were_never_promoted_and_only_where_decisions_and_alias
     for _ in range(3):
         run_id, _ = trained(client, **{PARENT: "0" * 32})
         client.create_model_version(name, f"runs:/{run_id}/train", run_id)
+    reported, _ = trained(client, **{PARENT: "0" * 32})
+    client.create_model_version(name, f"runs:/{reported}/train", reported, tags={versions.WEIGHTS: "a" * 64})
+    training = paths.train_reports("tiny") / "training.json"
+    training.parent.mkdir(parents=True)
+    training.write_text(json.dumps({"weights_sha256": "a" * 64}))
     with champion.opened(name) as registry:
         for number in "12":
             registry.decide(lambda number=number: champion.Choice("promoted", number, "because"))
@@ -99,6 +104,6 @@ def test_versions_go_that_were_never_promoted_and_only_where_decisions_and_alias
     found = retention.plan(PARAMS, "sample", [])
     assert found.versions == ("3",) and len(found.runs) == 1
     retention.apply(found, "sample")
-    assert [str(version.version) for version in versions.all_versions(client, name)] == ["1", "2"]
+    assert [str(version.version) for version in versions.all_versions(client, name)] == ["1", "2", "4"]
     assert len(versions.all_versions(client, f"{name}-decisions")) == 2
     assert not list(history_problems(client, name))
