@@ -29,7 +29,7 @@ def test_help_loads_no_heavy_library() -> None:
 def test_a_summary_without_reports_says_how_to_make_them(project: Path) -> None:
     done = sentiment(project, "summary")
     assert done.returncode == 3
-    assert done.stderr == "error: reports/train/single/training.json does not exist; run `dvc repro` to make it\n"
+    assert done.stderr == "error: reports/metrics/single.json does not exist; run `dvc repro` to make it\n"
 
 
 def test_the_ui_outside_a_project_makes_no_store(tmp_path: Path) -> None:

@@ -77,7 +77,7 @@ def test_warming_up_teaches_the_model_nothing() -> None:
     model.build((None, None))
     before = model.get_weights()
     data = classic.batches(TOKEN_IDS, LABEL, seed=1)
-    assert _without_learning(model, lambda: model.fit(data, verbose=0)) > 0
+    assert _without_learning(model, lambda: model.fit(data, shuffle=False, verbose=0)) > 0
     for weight, value in zip(model.get_weights(), before, strict=True):
         np.testing.assert_array_equal(weight, value)
     assert int(model.optimizer.iterations) == 0

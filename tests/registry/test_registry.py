@@ -324,9 +324,10 @@ def twice_at_once(project: Path, *arguments: str) -> list[tuple[str, int]]:
 
 def test_of_two_promotions_at_once_one_wins(project: Path) -> None:
     answers = twice_at_once(project, "promote", "1", "--reason", "why")
-    assert sum("promoted: version 2 → 1" in printed for printed, _ in answers) == 1
     assert {code for _, code in answers} == {0}
-    assert sum("champion already" in printed for printed, _ in answers) == 1
+    # The second finds it done, or, where it came before the alias was moved, completes it.
+    done = ["champion already" in printed or "promoted: version 2 → 1" in printed for printed, _ in answers]
+    assert done == [True, True] and not all("champion already" in printed for printed, _ in answers)
     assert decided(project) == [*HISTORY, ["promoted", "2", "1"]]
 
 

@@ -27,7 +27,9 @@ def check(project: Path, label: str) -> None:
     """No row is lost and none taken twice; every record is closed."""
     assert rows(project)["text"].tolist() == reviews(10)["text"].tolist(), label
     bad = [
-        json.loads(line)["row"] for file in (project / "data/quarantine").glob("*.rows.jsonl") for line in file.open()
+        json.loads(line)["row"]
+        for file in (project / "data/quarantine").glob("*.rows.jsonl")
+        for line in file.read_text().splitlines()
     ]
     assert bad == [10, 11], label
     assert [file.name[17:] for file in (project / "data/accepted").iterdir()] == ["new.csv"], label
