@@ -6,6 +6,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -303,6 +304,8 @@ def test_a_tracking_server_gets_runs_versions_and_champion(copy: Path) -> None:
     try:
         started = next((line for line in server.stdout if "startup complete" in line), None)
         assert started, "the server ended before it served"
+        reader = threading.Thread(target=server.stdout.read)  # so that the pipe is never full
+        reader.start()
         environment = {"MLFLOW_TRACKING_URI": f"http://127.0.0.1:{port}"}
         done = run(copy, sys.executable, "-m", "pipeline.stages.register", **environment)
         assert done.returncode == 0, done.stderr[-3000:]
@@ -311,6 +314,7 @@ def test_a_tracking_server_gets_runs_versions_and_champion(copy: Path) -> None:
     finally:
         os.killpg(server.pid, signal.SIGKILL)
         server.wait()
+        reader.join()
         server.stdout.close()
     assert runs["single"]["metrics"]["test/accuracy"] == metrics(copy, "single")["accuracy"]
     assert len(scored["probability"]) == 50
