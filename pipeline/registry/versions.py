@@ -193,8 +193,9 @@ def _description(client: "MlflowClient", run_id: str, card: str) -> str:
 
 def logged_model(client: "MlflowClient", candidate: Candidate) -> tuple[str, str]:
     """Returns id and URI of the run's raw-text model with the candidate's weights, logging it where there is none."""
+    wanted = candidate.identity()
     for logged in logged_models(client, candidate.run_id):
-        if candidate.identity().items() <= logged.tags.items():
+        if wanted.items() <= logged.tags.items():
             if logged.status == "READY":
                 return logged.model_id, f"models:/{logged.model_id}"
             client.delete_logged_model(logged.model_id)

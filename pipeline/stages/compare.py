@@ -41,9 +41,10 @@ def main() -> None:
     write_curves(predictions, list(params.models), bins=params.evaluate.calibration_bins)
 
     found = results.read(list(params.models))
-    for name in params.models:
-        write_text(model_card_file(name), model_card(found, name, params.dataset))
-    write_text(MODEL_CARD, model_card(found, best, params.dataset))
+    cards = {name: model_card(found, name, params.dataset) for name in params.models}
+    for name, card in cards.items():
+        write_text(model_card_file(name), card)
+    write_text(MODEL_CARD, cards[best])
 
 
 def read_predictions(name: str, ids: "pd.Series[str]") -> pd.DataFrame:
