@@ -1,7 +1,8 @@
 """Runs all measurements, each pair in alternation, and puts what they found into one report."""
 
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from benchmarks import machine, stages
@@ -9,7 +10,7 @@ from benchmarks.stages import NOT_MEASURED
 from benchmarks.workers import Worker, spread
 from pipeline.project.atomic import read_json, read_table
 from pipeline.project.errors import DataError
-from pipeline.project.params import load_params
+from pipeline.project.params import Params, load_params
 from pipeline.project.paths import BATCHES, BATCHING_REPORT, RAW, SPLIT_TABLES, SPLITS, VOCABULARY
 
 MODELS = ("single", "stacked")
@@ -41,6 +42,25 @@ class Size:
     whole: bool
 
 
+@dataclass(frozen=True)
+class Training:
+    """One training that is measured: see `benchmarks.training`; `batch_size` None is that of `params.yaml`."""
+
+    loop: str
+    model: str
+    share: float
+    validation_share: float
+    batch_size: int | None = None
+    environment: Mapping[str, str] = field(default_factory=dict)
+
+    def worker(self, rounds: int, params: Params) -> Worker:
+        """Returns the process that trains it for `rounds` epochs."""
+        batch_size = self.batch_size or params.batch.batch_size
+        drawn = (self.share, self.validation_share, rounds, batch_size)
+        return Worker("training", self.loop, self.model, *drawn, environment=self.environment)
+
+
+NO_GPU = {"CUDA_VISIBLE_DEVICES": "-1"}
 FULL = Size(0.2, 1.0, 3, None, 3, 3600, 200, 3, whole=True)
 QUICK = Size(0.02, 0.1, 3, 1000, 2, 512, 50, 1, whole=False)
 
@@ -51,7 +71,7 @@ def report(size: Size) -> dict[str, Any]:
     Raises:
         DataError: `dvc repro` has not run here; the message says so.
     """
-    _require_outputs()
+    require_outputs()
     before = machine.load_average()
     found: dict[str, Any] = {"machine": machine.describe(), **machine.code(), "size": asdict(size)}
     found["data"] = {"dataset": load_params().dataset, "max_tokens": load_params().tokenize.max_tokens}
@@ -64,13 +84,13 @@ def report(size: Size) -> dict[str, Any]:
         "run": stages.run_stages() if size.whole else NOT_MEASURED,
         "dvc_repro_no_op_seconds": stages.no_op(size.short_rounds),
     }
-    found["gpu"] = _gpu(found["training"])
     found["machine"]["device"] = found["training"]["pipeline_single"]["device"]
     found["machine"]["load_average"] = {"before": before, "after": machine.load_average()}
     return {"ratios": _ratios(found), **found}
 
 
-def _require_outputs() -> None:
+def require_outputs() -> None:
+    """Raises DataError unless what the benchmark measures with is there."""
     splits = [SPLIT_TABLES / f"{split}.parquet" for split in SPLITS]
     for path in (RAW / "train.parquet", *splits, VOCABULARY, *(BATCHES / split for split in ("train", "validation"))):
         if not path.exists():
@@ -78,40 +98,45 @@ def _require_outputs() -> None:
 
 
 def _training(size: Size) -> dict[str, Any]:
-    contenders: dict[str, tuple[str, str, dict[str, str]]] = {
-        f"{loop}_{model}": (loop, model, {}) for model in MODELS for loop in ("classic", "pipeline")
+    contenders = {
+        f"{loop}_{model}": Training(loop, model, size.training, size.validation, environment=NO_GPU)
+        for model in MODELS
+        for loop in ("classic", "pipeline")
     }
-    if _has_gpu():
-        no_gpu = {"CUDA_VISIBLE_DEVICES": "-1"}
-        contenders |= {f"pipeline_{model}_on_cpu": ("pipeline", model, no_gpu) for model in MODELS}
-    else:
-        contenders["pipeline_single_default_threads"] = ("pipeline", "single", {"TF_NUM_INTRAOP_THREADS": "0"})
-    turns: dict[str, list[Any]] = {name: [] for name in contenders}
-    profiles: dict[str, Any] = {}
-    with ExitStack() as stack:
-        workers = {
-            name: stack.enter_context(
-                Worker("training", loop, model, size.training, size.validation, size.rounds, environment=environment)
-            )
-            for name, (loop, model, environment) in contenders.items()
-        }
-        for worker in workers.values():  # nobody is measured while another still prepares
-            worker.wait_until_ready()
-        for number in range(size.rounds):
-            for name in list(workers)[:: 1 if number % 2 == 0 else -1]:  # so that a drift of the machine favours none
-                turns[name].append(workers[name].ask("epoch"))
-        for model in MODELS:
-            require_same_size(model, *(turns[f"{loop}_{model}"][0]["parameters"] for loop in ("classic", "pipeline")))
-            profiles[model] = workers[f"pipeline_{model}"].ask("profile")
+    default = {**NO_GPU, "TF_NUM_INTRAOP_THREADS": "0"}
+    contenders["pipeline_single_default_threads"] = replace(contenders["pipeline_single"], environment=default)
+    turns, profiles = alternate(contenders, size.rounds, profiled=[f"pipeline_{model}" for model in MODELS])
+    for model in MODELS:
+        require_same_size(model, *(turns[f"{loop}_{model}"][0]["parameters"] for loop in ("classic", "pipeline")))
     whole_split = len(read_table(SPLIT_TABLES / "train.parquet", ("id",)))
     rows = turns["pipeline_single"][0]["rows"]
     return {
         "reviews": rows,
         "share_of_the_training_split": round(rows / whole_split, 4),
         "validation_reviews": turns["pipeline_single"][0]["validation_rows"],
-        **{name: _epochs(found, whole_split, size.whole) for name, found in turns.items()},
-        "profile": profiles,
+        **{name: epochs(found, whole_split, size.whole) for name, found in turns.items()},
+        "profile": {model: profiles[f"pipeline_{model}"] for model in MODELS},
     }
+
+
+def alternate(
+    contenders: Mapping[str, Training], rounds: int, *, profiled: Sequence[str]
+) -> tuple[dict[str, list[Any]], dict[str, Any]]:
+    """Trains all contenders, each an epoch a round, in processes of their own that take turns.
+
+    Returns:
+        The worker's answers of each contender, one a round, and the profiles of those named in `profiled`.
+    """
+    params = load_params()
+    turns: dict[str, list[Any]] = {name: [] for name in contenders}
+    with ExitStack() as stack:
+        workers = {name: stack.enter_context(run.worker(rounds, params)) for name, run in contenders.items()}
+        for worker in workers.values():  # nobody is measured while another still prepares
+            worker.wait_until_ready()
+        for number in range(rounds):
+            for name in list(workers)[:: 1 if number % 2 == 0 else -1]:  # so that a drift of the machine favours none
+                turns[name].append(workers[name].ask("epoch"))
+        return turns, {name: workers[name].ask("profile") for name in profiled}
 
 
 def require_same_size(model: str, classic: int, pipeline: int) -> None:
@@ -123,12 +148,7 @@ def require_same_size(model: str, classic: int, pipeline: int) -> None:
         )
 
 
-def _has_gpu() -> bool:
-    with Worker("device") as worker:
-        return bool(worker.ask())
-
-
-def _epochs(turns: list[dict[str, Any]], whole_split: int, whole: bool) -> dict[str, Any]:
+def epochs(turns: list[dict[str, Any]], whole_split: int, whole: bool) -> dict[str, Any]:
     """Returns what the epochs of one loop say together."""
     last = turns[-1]
     train = [turn["train_seconds"] for turn in turns]
@@ -136,7 +156,7 @@ def _epochs(turns: list[dict[str, Any]], whole_split: int, whole: bool) -> dict[
     return {
         "device": last["device"],
         "epoch_seconds": spread(train),
-        "epoch_seconds_scaled_to_the_whole_split": round(spread(train)["median"] * whole_split / last["rows"], 1),
+        "epoch_seconds_scaled_to_the_whole_split": round(spread(train)["median"] * whole_split / last["rows"], 2),
         "real_tokens_per_second": spread([last["real_tokens"] / seconds for seconds in train]),
         "reviews_per_second": spread([last["rows"] / seconds for seconds in train]),
         "evaluation_seconds": spread(evaluate),
@@ -195,22 +215,6 @@ def _scoring(size: Size) -> dict[str, Any]:
     return {"reviews": size.scored, "unit": "reviews a second", **found}
 
 
-def _gpu(training: dict[str, Any]) -> Any:
-    found = {}
-    for model in MODELS:
-        loop = training[f"pipeline_{model}"]
-        if not loop["device"].startswith("GPU"):
-            return NOT_MEASURED
-        on_cpu = training[f"pipeline_{model}_on_cpu"]["epoch_seconds"]["median"]
-        found[model] = {
-            "device": loop["device"],
-            "epoch_seconds_scaled_to_the_whole_split": loop["epoch_seconds_scaled_to_the_whole_split"],
-            "times_the_cpu": round(on_cpu / loop["epoch_seconds"]["median"], 2),
-            "cudnn_kernels": training["profile"][model]["cudnn"],
-        }
-    return found
-
-
 def _ratios(found: dict[str, Any]) -> dict[str, float]:
     """Returns how many times as fast, as small or as full the pipeline is; 1 is the reference, larger is better."""
     training, tokenizer = found["training"], found["tokenizer"]
@@ -229,7 +233,6 @@ def _ratios(found: dict[str, Any]) -> dict[str, float]:
         ratios[name] = seconds["tfds"]["median"] / seconds["pipeline"]["median"]
     bulk = found["scoring"]["all_cores"]
     ratios["scoring_to_keras_predict"] = bulk["from_raw_text"]["median"] / bulk["keras_predict"]["median"]
-    if "pipeline_single_default_threads" in training:
-        default = training["pipeline_single_default_threads"]["epoch_seconds"]["median"]
-        ratios["threads"] = default / training["pipeline_single"]["epoch_seconds"]["median"]
+    default = training["pipeline_single_default_threads"]["epoch_seconds"]["median"]
+    ratios["threads"] = default / training["pipeline_single"]["epoch_seconds"]["median"]
     return {name: round(ratio, 2) for name, ratio in ratios.items()}

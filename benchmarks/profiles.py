@@ -1,12 +1,12 @@
 """Where the time of a piece of TensorFlow work goes, by TensorFlow's own profiler."""
 
 import tempfile
-from collections import Counter
-from collections.abc import Callable
+from collections import defaultdict
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-_CUDNN = ("cudnn", "rnn", "lstm")
+_CUDNN_OP = "CudnnRNN"
 _SHOWN = 8
 
 
@@ -15,7 +15,7 @@ def kernels(run: Callable[[], Any]) -> dict[str, Any]:
 
     Returns:
         `kernels`, the share of each kernel in the time of all of them, the greatest first: TensorFlow's ops on a CPU,
-        CUDA kernels on a GPU; and `cudnn`, on a GPU the names of cuDNN's LSTM kernels among them, else "not measured".
+        CUDA kernels on a GPU; and `cudnn_share`, the share of what TensorFlow's cuDNN ops launched, None on a CPU.
     """
     import tensorflow as tf
     from tensorflow.tsl.profiler.protobuf import xplane_pb2
@@ -25,24 +25,37 @@ def kernels(run: Callable[[], Any]) -> dict[str, Any]:
             run()
         space = xplane_pb2.XSpace()
         space.ParseFromString(next(Path(folder).rglob("*.xplane.pb")).read_bytes())
-    on_gpu, on_cpu = _seconds(space, "/device:GPU"), _seconds(space, "/host:CPU")
-    ops = {name: s for name, s in on_cpu.items() if hasattr(tf.raw_ops, name.removeprefix("_Mkl"))}
-    counted = Counter(on_gpu or ops)
+    counted: defaultdict[str, float] = defaultdict(float)
+    cudnn_seconds = 0.0
+    for name, by_cudnn, seconds in _events(space, "/device:GPU"):
+        counted[name.partition("<")[0].partition("(")[0]] += seconds
+        cudnn_seconds += seconds * by_cudnn
+    on_gpu = bool(counted)
+    if not on_gpu:
+        for name, _, seconds in _events(space, "/host:CPU"):
+            op = name.rsplit(":", 1)[-1]
+            if hasattr(tf.raw_ops, op.removeprefix("_Mkl")):
+                counted[op] += seconds
     total = sum(counted.values())
-    names = sorted({name for name in on_gpu if any(part in name.lower() for part in _CUDNN)})
+    shown = sorted(counted, key=counted.__getitem__, reverse=True)[:_SHOWN]
     return {
-        "kernels": {name: round(seconds / total, 4) for name, seconds in counted.most_common(_SHOWN)},
-        "cudnn": (names or "none seen") if on_gpu else "not measured",
+        "kernels": {name: round(counted[name] / total, 4) for name in shown},
+        "cudnn_share": round(cudnn_seconds / total, 4) if on_gpu else None,
     }
 
 
-def _seconds(space: Any, device: str) -> Counter[str]:
-    """Returns the seconds of each kind of event on the planes of `device`."""
-    spent: Counter[str] = Counter()
+def _events(space: Any, device: str) -> Iterator[tuple[str, bool, float]]:
+    """Yields name, whether a cuDNN op launched it, and seconds of each event on the planes of `device`."""
     for plane in space.planes:
         if plane.name.startswith(device):
             for line in plane.lines:
+                if device == "/device:GPU" and not line.name.startswith("Stream"):
+                    continue  # what is derived from the streams' kernels would count them twice
                 for event in line.events:
+                    ops = [
+                        stat.str_value or plane.stat_metadata[stat.ref_value].name
+                        for stat in event.stats
+                        if plane.stat_metadata[stat.metadata_id].name == "tf_op"
+                    ]
                     name = plane.event_metadata[event.metadata_id].name
-                    spent[name.rsplit(":", 1)[-1]] += event.duration_ps / 1e12
-    return spent
+                    yield name, any(_CUDNN_OP in op for op in ops), event.duration_ps / 1e12

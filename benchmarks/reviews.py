@@ -7,7 +7,7 @@ import numpy as np
 
 from pipeline.project.atomic import read_table
 from pipeline.project.paths import BATCHES, REVIEW_COLUMNS, SPLIT_TABLES
-from pipeline.text.batching import Batch, read_batches
+from pipeline.text.batching import Batch, make_batches, read_batches
 from pipeline.text.encoding import load_tokenizer
 
 
@@ -37,6 +37,14 @@ def draw_batches(split: str, share: float, seed: int) -> list[Batch]:
     count = max(1, round(share * len(batches)))
     drawn = [batches[int((place + 0.5) * len(batches) / count)] for place in range(count)]
     return [drawn[index] for index in np.random.default_rng(seed).permutation(count)]
+
+
+def rebatch(batches: Sequence[Batch], batch_size: int, seed: int) -> list[Batch]:
+    """Returns the reviews of `batches` in batches of another size, of similar length each."""
+    rows = [row[:length] for batch in batches for row, length in zip(batch.token_ids, batch.lengths, strict=True)]
+    label = np.concatenate([batch.label for batch in batches])
+    ids = [review for batch in batches for review in batch.id]
+    return make_batches(rows, label, ids, batch_size=batch_size, pool_batches=None, seed=seed)
 
 
 def whole_reviews(split: str, batches: Sequence[Batch]) -> Reviews:

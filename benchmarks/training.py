@@ -1,5 +1,7 @@
-"""A worker that trains one model, an epoch a turn: `classic` as published, or `pipeline` as the stage `train` does."""
+"""A worker that trains one model, an epoch a turn: `classic` as published, or `pipeline` as the stage `train` does, at
+its own batch size or another."""
 
+import math
 import tempfile
 import time
 from collections.abc import Callable, Mapping
@@ -11,9 +13,9 @@ import numpy as np
 
 from benchmarks import classic
 from benchmarks.profiles import kernels
-from benchmarks.reviews import draw_batches, whole_reviews
+from benchmarks.reviews import draw_batches, rebatch, whole_reviews
 from benchmarks.workers import answer, arguments, peak_memory_mb, turns
-from pipeline.project.params import Params, load_params
+from pipeline.project.params import ModelParams, Params, load_params
 from pipeline.project.run_command import run_command
 from pipeline.text import batching
 from pipeline.text.encoding import load_tokenizer
@@ -25,12 +27,19 @@ PROFILED_BATCHES = 4
 
 
 def main() -> None:
-    loop, name, share, validation_share, rounds = arguments()
+    loop, name, share, validation_share, rounds, batch_size = arguments()
     params = load_params()
     learnt = draw_batches("train", share, params.seed)
     validation = draw_batches("validation", validation_share, params.seed)
-    train = {"classic": train_classic, "pipeline": train_pipeline}[loop]
-    train(name, params, learnt, validation, rounds)
+    if loop == "classic":
+        train_classic(name, params, learnt, validation, rounds)
+        return
+    model_params = params.model(name)
+    if batch_size != params.batch.batch_size:
+        learnt = rebatch(learnt, batch_size, params.seed)
+        rate = model_params.learning_rate * math.sqrt(batch_size / params.batch.batch_size)
+        model_params = model_params.model_copy(update={"learning_rate": rate})  # Malladi et al. 2022, for Adam
+    train_pipeline(model_params, params, learnt, validation, rounds)
 
 
 def train_classic(name: str, params: Params, batches: Batches, validation_batches: Batches, rounds: int) -> None:
@@ -69,10 +78,11 @@ def train_classic(name: str, params: Params, batches: Batches, validation_batche
         answer(_turn({"val_accuracy": validated["accuracy"]}, seconds) | facts)
 
 
-def train_pipeline(name: str, params: Params, batches: Batches, validation_batches: Batches, rounds: int) -> None:
+def train_pipeline(
+    model_params: ModelParams, params: Params, batches: Batches, validation_batches: Batches, rounds: int
+) -> None:
     """Answers each turn with an epoch of `fitting.fit` on `batches`, and turns after the last with a profile."""
     device = networks.prepare_device(seed=params.seed, deterministic=params.train.deterministic)
-    model_params = params.model(name)
     network = networks.accelerate(networks.build_model(model_params, load_tokenizer().vocabulary_size))
     # As many epochs as there are turns, so that the learning rate falls over them as it does over the stage's.
     train_params = params.train.model_copy(update={"epochs": rounds, "patience": rounds})
@@ -96,7 +106,7 @@ def train_pipeline(name: str, params: Params, batches: Batches, validation_batch
 
     first_batches_seconds = _without_learning(network, lambda: fit_a_few(WARM_UP_BATCHES))
     facts = {"device": device, "first_batches_seconds": first_batches_seconds, **batching.describe(batches)}
-    facts["parameters"] = network.count_params()
+    facts |= {"parameters": network.count_params(), "learning_rate": model_params.learning_rate}
     facts["validation_rows"] = batching.describe(validation_batches)["rows"]
     seconds: dict[str, float] = {}
     network.fit = _clocked(network.fit, seconds)

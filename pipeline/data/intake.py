@@ -28,7 +28,7 @@ from pipeline.project.atomic import atomic_write
 from pipeline.project.errors import DataError
 from pipeline.project.params import IntakeParams
 from pipeline.project.paths import ACCEPTED, INCOMING, QUARANTINE, REVIEW_COLUMNS
-from pipeline.served_model.tokenizer import UnencodableText, refuse_unencodable
+from pipeline.served_model.tokenizer import why_unusable
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -216,9 +216,12 @@ def _read(row: Row, key: str, name: str) -> "dict[str, Any] | Unusable":
     if row.problem:
         return Unusable(row.number, row.problem, row.original)
     values = row.values
-    text, label = values.get("text"), read_label(values.get("label"))
-    if reason := _refusal(text):
+    text: Any = values.get("text")
+    label = read_label(values.get("label"))
+    if reason := why_unusable(text):
         return Unusable(row.number, reason, values)
+    if "\x00" in text:
+        return Unusable(row.number, "the text holds a NUL character", values)  # the stage `validate` refuses it
     if label is None:
         return Unusable(row.number, f"the label is not 0, 1, negative or positive: {values.get('label')!r}", values)
     timestamp = values.get("timestamp")
@@ -240,19 +243,6 @@ def read_label(value: Any) -> int | None:
     if isinstance(value, float) and value.is_integer():  # a column of integers with gaps comes as floats
         value = int(value)
     return None if isinstance(value, bool) else LABELS.get(str(value).strip().lower())
-
-
-def _refusal(text: Any) -> str | None:
-    """Returns why a text must not stand among the training reviews: what the stages downstream would stop at."""
-    if not isinstance(text, str):
-        return "the text is missing" if text is None else f"the text is not a string: {text!r:.80}"
-    if "\x00" in text:
-        return "the text holds a NUL character"
-    try:
-        refuse_unencodable(text)
-    except UnencodableText as error:
-        return str(error)
-    return None
 
 
 def _is_time(value: Any) -> bool:

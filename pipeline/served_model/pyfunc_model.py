@@ -8,8 +8,6 @@ process.
 
 import importlib.util
 import json
-import math
-import reprlib
 import uuid
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -31,15 +29,6 @@ CPU_BATCH_TOKENS = 2**13
 what a batch needs no longer fits a cache (some 30 MB of gates and states in a 64-unit bidirectional LSTM)."""
 GPU_BATCH_TOKENS = 2**17
 BATCH_ROWS = 512
-
-
-def not_a_text(value: Any) -> str | None:
-    """Returns why `value` is no text, None where it is one."""
-    if isinstance(value, str):
-        return None
-    if value is None or value is pd.NA or (isinstance(value, float) and math.isnan(value)):
-        return "the text is missing"
-    return f"the text is {reprlib.repr(value)}, which is not a string"
 
 
 def bucketed(lengths: Sequence[int], batch_tokens: int) -> Iterator[NDArray[np.int64]]:
@@ -109,12 +98,8 @@ class RawTextSentiment(PythonModel):
         Raises:
             MlflowException: as in `predict`.
         """
-        rows = list(texts)
-        for row, text in enumerate(rows):
-            if reason := not_a_text(text):
-                raise MlflowException(f"row {row}: {reason}", INVALID_PARAMETER_VALUE)
         try:
-            return self._tokenizer.encode_batch(rows, self._max_tokens)
+            return self._tokenizer.encode_batch(texts, self._max_tokens)
         except self._subwords.UnencodableText as error:
             raise MlflowException(str(error), INVALID_PARAMETER_VALUE) from None
 

@@ -11,13 +11,16 @@ This file needs nothing of its package, because it also travels by itself inside
 
 import hashlib
 import json
+import math
 import re
+import reprlib
 import sys
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from functools import cache
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -38,31 +41,34 @@ _FILE_FORMAT = "subwords-1"
 
 
 class UnencodableText(ValueError):
-    """The text has no ids: it is blank, or holds a surrogate that is half of no character."""
+    """The text has no ids; see `why_unusable`."""
 
 
 class VocabularyError(ValueError):
     """A vocabulary, or the file that should hold one, is not usable."""
 
 
-def refuse_unencodable(text: str) -> None:
-    """Raises UnencodableText if `text` is blank or holds a lone surrogate."""
+def why_unusable(text: Any) -> str | None:
+    """Returns why `text` has no ids: it is missing, no string, blank, or holds a surrogate that is half of no
+    character. None where it has."""
+    if not isinstance(text, str):
+        is_nan = isinstance(text, float) and math.isnan(text)
+        missing = text is None or is_nan or type(text).__name__ == "NAType"  # pandas' own None; pandas is not needed
+        return "the text is missing" if missing else f"the text is not a string: {reprlib.repr(text)}"
     if not text.strip():
-        raise UnencodableText("the text is blank")
+        return "the text is blank"
     try:
         text.encode("utf-8")
     except UnicodeEncodeError as error:
-        surrogate = f"U+{ord(text[error.start]):04X}"
-        raise UnencodableText(f"the text holds the lone surrogate {surrogate} at position {error.start}") from None
+        return f"the text holds a lone surrogate: U+{ord(text[error.start]):04X} at position {error.start}"
+    return None
 
 
 def encodable(texts: Iterable[str]) -> Iterator[str]:
     """Yields `texts`; raises UnencodableText, with the row counted from 0, at one that has no ids."""
     for row, text in enumerate(texts):
-        try:
-            refuse_unencodable(text)
-        except UnencodableText as error:
-            raise UnencodableText(f"row {row}: {error}") from None
+        if reason := why_unusable(text):
+            raise UnencodableText(f"row {row}: {reason}")
         yield text
 
 
@@ -117,10 +123,11 @@ class SubwordTokenizer:
         subword holds part of its escape; the escape itself before a space), they may differ.
 
         Raises:
-            UnencodableText: the text is blank or holds a lone surrogate.
+            UnencodableText: the text has no ids; see `why_unusable`.
             ValueError: `max_tokens` is less than one.
         """
-        refuse_unencodable(text)
+        if reason := why_unusable(text):
+            raise UnencodableText(reason)
         return truncate(self._cutter.ids([text])[0], max_tokens).tolist()
 
     def encode_batch(self, texts: Iterable[str], max_tokens: int | None = None) -> list[NDArray[np.int32]]:

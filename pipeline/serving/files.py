@@ -13,7 +13,7 @@ from pipeline.project.atomic import atomic_write
 from pipeline.project.errors import DataError, PipelineError, UsageError
 from pipeline.project.params import load_params
 from pipeline.registry import versions
-from pipeline.served_model.tokenizer import UnencodableText, refuse_unencodable
+from pipeline.served_model.tokenizer import why_unusable
 from pipeline.tracking import runs
 
 if TYPE_CHECKING:
@@ -90,19 +90,6 @@ def _require_store(uri: str) -> None:
         )
 
 
-def refusal(text: Any) -> str | None:
-    """Returns why `text` cannot be scored, None where it can."""
-    from pipeline.served_model.pyfunc_model import not_a_text
-
-    if reason := not_a_text(text):
-        return reason
-    try:
-        refuse_unencodable(text)
-    except UnencodableText as error:
-        return str(error)
-    return None
-
-
 def score_texts(model: "PyFuncModel", texts: Sequence[str]) -> "pd.DataFrame":
     """Returns label, probability and logit of each of `texts`.
 
@@ -123,7 +110,7 @@ def score_texts(model: "PyFuncModel", texts: Sequence[str]) -> "pd.DataFrame":
 def checked(texts: Sequence[str], *, place: str = "review") -> list[str]:
     """Returns `texts`; raises DataError naming the first that cannot be scored, counted from 1."""
     for number, text in enumerate(texts, start=1):
-        if reason := refusal(text):
+        if reason := why_unusable(text):
             raise DataError(f"{place} {number}: {reason}")
     return list(texts)
 
@@ -222,7 +209,7 @@ def score_file(
         for chunk in _chunks(opened.rows(), text_column):
             good = []
             for row in chunk:
-                if reason := row.problem or refusal(row.values.get(text_column)):
+                if reason := row.problem or why_unusable(row.values.get(text_column)):
                     reasons[reason if reason in reasons or len(reasons) < COUNTED_REASONS else "another reason"] += 1
                     original = row.original if row.problem else row.values
                     refused.write(json_line({"row": row.number, "reason": reason, "original": original}))

@@ -15,7 +15,8 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from pipeline.project.errors import PipelineError
-from pipeline.serving.files import champion_uri, load, refusal
+from pipeline.served_model.tokenizer import why_unusable
+from pipeline.serving.files import champion_uri, load
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -155,7 +156,7 @@ def rewritten(body: bytes) -> bytes:
             413,
         )
     for row, text in enumerate(texts):
-        if reason := refusal(text):
+        if reason := why_unusable(text):
             raise RefusedRequest(f"row {row}: {reason}")
     return json.dumps({"dataframe_split": {"columns": [COLUMN], "data": [[text] for text in texts]}}).encode()
 

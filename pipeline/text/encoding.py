@@ -10,13 +10,7 @@ from numpy.typing import NDArray
 from pipeline.project.atomic import read_table
 from pipeline.project.errors import DataError
 from pipeline.project.paths import REVIEW_COLUMNS, VOCABULARY
-from pipeline.served_model.tokenizer import (
-    SubwordTokenizer,
-    UnencodableText,
-    VocabularyError,
-    refuse_unencodable,
-    truncate,
-)
+from pipeline.served_model.tokenizer import SubwordTokenizer, VocabularyError, truncate, why_unusable
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -36,10 +30,8 @@ def read_reviews(path: Path) -> "pd.DataFrame":
     """Reads a table of reviews; raises DataError naming file and row if a text has no ids."""
     reviews = read_table(path, REVIEW_COLUMNS)
     for row, text in zip(reviews["id"], reviews["text"], strict=True):
-        try:
-            refuse_unencodable(text)
-        except UnencodableText as error:
-            raise DataError(f"{path}: row {row}: {error}") from None
+        if reason := why_unusable(text):
+            raise DataError(f"{path}: row {row}: {reason}")
     return reviews
 
 

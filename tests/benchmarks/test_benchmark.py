@@ -142,7 +142,6 @@ def test_a_report_holds_ratios_of_measured_figures(prepared: Path) -> None:
     assert found["scoring"]["one_core"]["from_raw_text"]["median"] > 0
     assert found["scoring"]["all_cores"]["one_review_http_ms"]["count"] == TRIAL.requests
     assert found["stages"]["start"]["split"]["loaded"] == []
-    assert found["gpu"] == measure.NOT_MEASURED
     assert str(found["stages"]["dvc_repro_no_op_seconds"]).startswith(measure.NOT_MEASURED)
     table = report.table(found).splitlines()
     assert len(table) == 9 and all(line.count("|") == 5 for line in table)

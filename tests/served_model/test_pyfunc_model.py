@@ -98,12 +98,12 @@ def test_each_row_is_in_one_batch_of_bounded_size(lengths: list[int], batch_toke
         (None, "the text is missing"),
         (float("nan"), "the text is missing"),
         (pd.NA, "the text is missing"),
-        (5, "the text is 5, which is not a string"),
-        (["a"], "the text is ['a'], which is not a string"),
-        (b"fine", "the text is b'fine', which is not a string"),
+        (5, "the text is not a string: 5"),
+        (["a"], "the text is not a string: ['a']"),
+        (b"fine", "the text is not a string: b'fine'"),
         ("", "the text is blank"),
         (NOTHING, "the text is blank"),
-        ("half \ud83d", "the text holds the lone surrogate U+D83D at position 5"),
+        ("half \ud83d", "the text holds a lone surrogate: U+D83D at position 5"),
     ],
 )
 def test_what_is_no_text_is_refused_with_its_row(models: dict[str, PyFuncModel], wrong: Any, reason: str) -> None:

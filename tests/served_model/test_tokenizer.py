@@ -143,7 +143,7 @@ def test_blank_text_is_refused(tokenizer: SubwordTokenizer, blank: str) -> None:
 
 
 def test_a_lone_surrogate_is_refused_with_its_position(tokenizer: SubwordTokenizer) -> None:
-    with pytest.raises(UnencodableText, match=r"surrogate U\+D800 at position 5"):
+    with pytest.raises(UnencodableText, match=r"lone surrogate: U\+D800 at position 5"):
         tokenizer.encode("good \ud800 film")
 
 

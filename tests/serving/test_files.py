@@ -115,7 +115,7 @@ def test_predict_reads_a_review_a_line_and_prints_json(sentiment: Sentiment, mod
     ("arguments", "stdin", "code", "message"),
     [
         (["fine", " "], b"", 3, "review 2: the text is blank"),
-        (["\udce9t\udce9"], b"", 3, "review 1: the text holds the lone surrogate U+DCE9 at position 0"),
+        (["\udce9t\udce9"], b"", 3, "review 1: the text holds a lone surrogate: U+DCE9 at position 0"),
         ([], b"fine\n\nfine\n", 3, "line 2: the text is blank"),
         ([], b"fine\n\xe9t\xe9\n", 3, "line 2: its byte 0 is not UTF-8"),
         ([], b"", 2, "there is no review on stdin"),
@@ -250,7 +250,7 @@ def test_a_json_row_that_cannot_be_scored_is_quarantined(
     found = quarantined(tmp_path)
     assert [row for row, _, _ in found] == [1, 2, 3, 4, 5, 6, 7, 8]
     assert found[0] == (1, "the text is missing", {"text": None, "id": 1})
-    assert found[1][1] == "the text is 5, which is not a string"
+    assert found[1][1] == "the text is not a string: 5"
     assert found[2] == (3, "the text is missing", {"id": 2})
     assert found[3][1].startswith("the row is not JSON: Unterminated string") and found[3][2] == '{"text": "cut'
     assert found[4][1] == "the row is not a JSON object"
