@@ -5,11 +5,11 @@ writes is one file that opens anywhere. The page and the setting that names it a
 without them DVC writes its own page.
 """
 
-import subprocess
-import sys
 from pathlib import Path
 
 import vl_convert
+
+from pipeline.project.checkouts import dvc
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGE = "plots/page.html"
@@ -42,8 +42,7 @@ def prepare(folder: Path) -> None:
     """Makes `dvc plots` write pages that carry Vega in the DVC project at `folder`."""
     page = HTML.replace("{vega}", vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed", VEGA_LITE))
     (folder / ".dvc" / PAGE).write_text(page, encoding="utf-8")
-    configure = [sys.executable, "-m", "dvc", "config", "--quiet", "--local", "plots.html_template", PAGE]
-    subprocess.run(configure, cwd=folder, check=True)
+    dvc("config", "--quiet", "--local", "plots.html_template", PAGE, folder=folder)
 
 
 if __name__ == "__main__":

@@ -1,10 +1,9 @@
 """Writes the figures and the graph of the stages in README.md anew: `make readme`."""
 
-import subprocess
-import sys
 from pathlib import Path
 
 from benchmarks import report as benchmark
+from pipeline.project.checkouts import dvc
 from pipeline.project.errors import DataError
 from pipeline.project.run_command import run_command
 from pipeline.reporting import summary
@@ -32,8 +31,7 @@ def stages() -> str:
     """Returns `dvc dag --collapse-foreach-matrix` as a Mermaid chart, without the arrows that others imply."""
     import networkx as nx
 
-    command = [sys.executable, "-m", "dvc", "dag", "--collapse-foreach-matrix", "--dot"]
-    printed = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    printed = dvc("dag", "--collapse-foreach-matrix", "--dot")
     arrows = [line.strip(" ;").replace('"', "").split(" -> ") for line in printed.splitlines() if "->" in line]
     needed = nx.transitive_reduction(nx.DiGraph(arrows))
     return "\n".join(["```mermaid", "flowchart LR", *sorted(f"    {a} --> {b}" for a, b in needed.edges), "```"])

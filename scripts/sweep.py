@@ -13,10 +13,8 @@ models' difference at the same seed. MLflow has to hold the same figures as DVC,
 
 import argparse
 import json
-import os
 import statistics
 import subprocess
-import sys
 from collections.abc import Iterator, Sequence
 from itertools import combinations
 from pathlib import Path
@@ -24,8 +22,9 @@ from typing import Any
 
 from scipy.stats import chi2
 
-from pipeline.project import tables
+from pipeline.project import checkouts, tables
 from pipeline.project.atomic import write_json
+from pipeline.project.checkouts import dvc, git
 from pipeline.project.errors import DataError, PipelineError, UsageError
 from pipeline.project.params import PARAMS_FILE, load_params
 from pipeline.project.paths import LABELLED_POINTER, metrics_file, run_file, train_reports
@@ -34,7 +33,6 @@ from pipeline.reporting.results import NOISE_REPORT
 from pipeline.retraining.retention import SWEEP_CLONE as CLONE
 from pipeline.tracking import runs
 
-DVC = (sys.executable, "-m", "dvc")
 LEVEL = 0.05
 Measured = dict[str, dict[int, dict[str, float]]]
 """Model → seed → accuracy on `validation` and `test`."""
@@ -50,7 +48,7 @@ def main() -> None:
         raise UsageError(
             f"{PARAMS_FILE} differs from the commit, which is what the seeds are run of; commit or undo it"
         )
-    params, head = load_params(), git("rev-parse", "HEAD")
+    params, head = load_params(), git("rev-parse", "HEAD").strip()
     seeds = range(params.seed, params.seed + arguments.seeds)
     for seed in seeds:
         if name(seed) not in experiments(head):
@@ -78,24 +76,19 @@ def refs(head: str) -> str:
 
 def clone(head: str) -> Path:
     """Returns the clone, at the commit `head`; one that is there already keeps what was begun in it."""
-    if not (CLONE / ".git").exists():
-        git("clone", "--quiet", "--no-checkout", ".", str(CLONE))
-    if git("-C", str(CLONE), "rev-parse", "HEAD") != head or not (CLONE / "dvc.yaml").exists():
-        git("-C", str(CLONE), "fetch", "--quiet", "origin", "HEAD")
-        git("-C", str(CLONE), "checkout", "--quiet", "--force", "--detach", head)
-    cache = subprocess.run([*DVC, "cache", "dir"], capture_output=True, text=True, check=True).stdout.strip()
-    (CLONE / ".dvc/config.local").write_text(f"[cache]\n    dir = {Path(cache).resolve()}\n")
+    if not (CLONE / "dvc.yaml").exists() or git("-C", str(CLONE), "rev-parse", "HEAD").strip() != head:
+        checkouts.clone(CLONE, head)
+    cache = Path(dvc("cache", "dir").strip()).resolve()
+    (CLONE / ".dvc/config.local").write_text(f"[cache]\n    dir = {cache}\n")
     if (CLONE / LABELLED_POINTER).exists():
-        subprocess.run([*DVC, "checkout", "--quiet", str(LABELLED_POINTER)], cwd=CLONE, check=True)
+        dvc("checkout", "--quiet", str(LABELLED_POINTER), folder=CLONE)
     return CLONE
 
 
 def run(folder: Path, head: str, seed: int, models: Sequence[str]) -> None:
     """Runs the experiment of `seed` up to the tracking of each model, and brings it here when it has succeeded."""
-    kept = {key: value for key, value in os.environ.items() if not key.startswith("DVC_")}
-    environment = kept | {"PYTHONPATH": str(folder.resolve()), "MLFLOW_TRACKING_URI": runs.tracking_uri()}
-    environment["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{environment['PATH']}"
-    command = [*DVC, "exp", "run", "--name", name(seed), "--set-param", f"seed={seed}"]
+    environment = checkouts.clone_environment(folder) | {"MLFLOW_TRACKING_URI": runs.tracking_uri()}
+    command = [*checkouts.DVC, "exp", "run", "--name", name(seed), "--set-param", f"seed={seed}"]
     done = subprocess.run([*command, *(f"track@{model}" for model in models)], cwd=folder, env=environment)
     if done.returncode:
         raise PipelineError(f"the experiment {name(seed)} failed; `make sweep` goes on with it")
@@ -124,13 +117,6 @@ def figures(commit: str, model: str, seed: int) -> dict[str, float]:
 
 def read(commit: str, file: Path) -> dict[str, Any]:
     return json.loads(git("show", f"{commit}:{file.as_posix()}"))
-
-
-def git(*arguments: str) -> str:
-    try:
-        return subprocess.run(["git", *arguments], capture_output=True, text=True, check=True).stdout.strip()
-    except subprocess.CalledProcessError as error:
-        raise PipelineError(f"git {' '.join(arguments)} failed: {error.stderr.strip()}") from None
 
 
 def noise(dataset: str, commit: str, measured: Measured) -> dict[str, Any]:

@@ -2,13 +2,13 @@
 
 import os
 import platform
-import subprocess
 from collections.abc import Iterable, Mapping
 from importlib import metadata
 from pathlib import Path
 
 from ruamel.yaml import YAML
 
+from pipeline.project.checkouts import git
 from pipeline.project.errors import PipelineError
 
 LOCK_FILE = Path("dvc.lock")
@@ -67,17 +67,6 @@ def changes() -> list[str]:
     """Returns what differs from the commit, in git's words, what jobs write aside; raises PipelineError."""
     written = [f":(exclude){path}" for path in WRITTEN_BY_JOBS]
     return git("status", "--porcelain", "--", ".", *written).splitlines()
-
-
-def git(*arguments: str) -> str:
-    """Returns what a git command prints; raises PipelineError with what it says if it fails or there is no git."""
-    try:
-        done = subprocess.run(["git", *arguments], capture_output=True, text=True)
-    except OSError as error:
-        raise PipelineError(f"git cannot be run: {error.strerror}") from None
-    if done.returncode:
-        raise PipelineError(f"git {arguments[0]} failed: {' '.join((done.stderr or done.stdout).split())[:300]}")
-    return done.stdout
 
 
 def process_tags() -> dict[str, str]:

@@ -6,7 +6,6 @@ over from the first time but the code and the raw data set.
 """
 
 import hashlib
-import os
 import shutil
 import subprocess
 import sys
@@ -20,11 +19,12 @@ from typing import TYPE_CHECKING, Any
 from ruamel.yaml import YAML
 
 from pipeline.data import labelled
+from pipeline.project import checkouts
 from pipeline.project.atomic import read_json
 from pipeline.project.errors import PipelineError
 from pipeline.project.params import PARAMS_FILE
 from pipeline.project.paths import LABELLED_POINTER, LABELLED_REVIEWS, VOCABULARY
-from pipeline.project.provenance import COMMIT, DIRTY, LOCK_FILE, git
+from pipeline.project.provenance import COMMIT, DIRTY, LOCK_FILE
 from pipeline.registry import versions
 from pipeline.tracking import runs
 
@@ -147,15 +147,10 @@ def _number(value: float | None) -> str:
 @contextmanager
 def _clone(commit: str, *, keep: bool) -> Iterator[Path]:
     """Yields a clone of this repository at `commit`, and removes it, unless something failed or `keep` is set."""
-    root = git("rev-parse", "--show-toplevel").strip()
     folder = Path(tempfile.mkdtemp(prefix="reproduce-"))
     try:
-        git("clone", "--quiet", "--no-checkout", root, str(folder))
-        try:
-            git("-C", str(folder), "checkout", "--quiet", "--detach", commit)
-        except PipelineError:
-            raise PipelineError(f"commit {commit} is not in {root}; fetch it first") from None
-        prefix = git("rev-parse", "--show-prefix").strip()
+        checkouts.clone(folder, commit)
+        prefix = checkouts.git("rev-parse", "--show-prefix").strip()
         yield folder / prefix
     except BaseException:
         if not keep:
@@ -260,16 +255,16 @@ def bring_labelled(pointer: Path, clone: Path) -> None:
         (clone / LABELLED_POINTER).unlink(missing_ok=True)
         return
     shutil.copy(pointer, clone / LABELLED_POINTER)
-    cache = Path(_dvc("cache", "dir").strip()).resolve()
-    _dvc("remote", "add", "--local", "checkout", str(cache), folder=clone)
+    cache = Path(checkouts.dvc("cache", "dir").strip()).resolve()
+    checkouts.dvc("remote", "add", "--local", "checkout", str(cache), folder=clone)
     try:
-        _dvc("pull", "--remote", "checkout", str(LABELLED_POINTER), folder=clone)
+        checkouts.dvc("pull", "--remote", "checkout", str(LABELLED_POINTER), folder=clone)
     except PipelineError as error:
         shutil.rmtree(clone / LABELLED_REVIEWS, ignore_errors=True)
         (clone / LABELLED_REVIEWS).mkdir()
         for batch in labelled.batches()[: labelled.stated_files(pointer)]:
             shutil.copy(batch, clone / LABELLED_REVIEWS)
-        _dvc("add", str(LABELLED_REVIEWS), folder=clone)
+        checkouts.dvc("add", str(LABELLED_REVIEWS), folder=clone)
         if _md5(clone / LABELLED_POINTER) != _md5(pointer):
             raise PipelineError(
                 f"the new labelled reviews that the version was trained on are neither in {cache} ({error}) nor in "
@@ -277,22 +272,10 @@ def bring_labelled(pointer: Path, clone: Path) -> None:
             ) from None
 
 
-def _dvc(*arguments: str, folder: Path | None = None) -> str:
-    done = subprocess.run([sys.executable, "-m", "dvc", *arguments], cwd=folder, capture_output=True, text=True)
-    if done.returncode:
-        raise PipelineError(f"dvc {arguments[0]} failed: {' '.join(done.stderr.split())[:300]}")
-    return done.stdout
-
-
 def _run_pipeline(clone: Path, model: str) -> None:
     """Runs `dvc repro` in the clone, with this interpreter and its libraries, the clone's modules and its own store."""
-    kept = {name: value for name, value in os.environ.items() if not name.startswith(("MLFLOW_", "DVC_", "SENTIMENT_"))}
-    binaries = Path(sys.executable).parent
-    environment = kept | {
-        "PATH": f"{binaries}{os.pathsep}{os.environ.get('PATH', '')}",
-        "PYTHONPATH": str(clone),
-    }
-    command = [sys.executable, "-m", "dvc", "repro", f"evaluate@{model}"]
+    environment = checkouts.clone_environment(clone, without=("MLFLOW_", "DVC_", "SENTIMENT_"))
+    command = [*checkouts.DVC, "repro", f"evaluate@{model}"]
     print(f"running `dvc repro evaluate@{model}` in {clone}", flush=True)
     if code := subprocess.run(command, cwd=clone, env=environment).returncode:
         raise PipelineError(f"`dvc repro evaluate@{model}` failed in the scratch clone with exit code {code}")

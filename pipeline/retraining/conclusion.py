@@ -5,7 +5,7 @@ None of it hides how the run ended: what fails here is a warning, and the next r
 
 from pathlib import Path
 
-from pipeline.project import provenance
+from pipeline.project import checkouts, provenance
 from pipeline.project.errors import PipelineError
 from pipeline.project.params import Params
 from pipeline.project.paths import RETRAIN_RECORDS
@@ -85,9 +85,9 @@ def _commit(record: Record) -> None:
     if triggers.is_registered(str(record["dataset"])):
         decisions.export(decisions.read(runs.connect(), versions.registered_name(str(record["dataset"]))))
     paths = [path for path in provenance.WRITTEN_BY_JOBS if Path(path).exists()]
-    changed = provenance.git("status", "--porcelain", "--untracked-files=all", "--", *paths).splitlines()
+    changed = checkouts.git("status", "--porcelain", "--untracked-files=all", "--", *paths).splitlines()
     if record["outcome"] == SKIPPED and all(RETRAIN_RECORDS.as_posix() in line for line in changed):
         return
-    provenance.git("add", "--", *paths)
+    checkouts.git("add", "--", *paths)
     subject = f"Retraining run {record['run']}: {record['outcome'].lower()}"
-    provenance.git("commit", "--quiet", "--message", f"{subject}\n\n{record['reason']}", "--", *paths)
+    checkouts.git("commit", "--quiet", "--message", f"{subject}\n\n{record['reason']}", "--", *paths)

@@ -16,7 +16,7 @@ from typing import Any
 
 from pipeline.data import intake
 from pipeline.data.known import Known
-from pipeline.project import provenance
+from pipeline.project import checkouts, provenance
 from pipeline.project.atomic import read_json
 from pipeline.project.errors import DataError, PipelineError, UsageError
 from pipeline.project.locks import JOB_LOCK, exclusive
@@ -82,7 +82,7 @@ def _require_checkout(options: Options) -> None:
         if options.commit:
             raise UsageError("--commit needs a git checkout, with a commit")
         return
-    if unmerged := provenance.git("ls-files", "--unmerged").split("\n")[:-1]:
+    if unmerged := checkouts.git("ls-files", "--unmerged").split("\n")[:-1]:
         names = sorted({line.partition("\t")[2] for line in unmerged})
         raise PipelineError(f"git has conflicts in {', '.join(names)}; resolve them first, nothing was done")
     if options.commit and (changes := provenance.changes()):

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from pipeline.data.labelled import batches, stated_files
+from pipeline.project.checkouts import DVC
 from pipeline.project.errors import DataError, PipelineError
 from pipeline.project.paths import LABELLED_POINTER, LABELLED_REVIEWS
 
@@ -150,7 +151,7 @@ def repro(deadline: float) -> None:
     """
     binaries = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"
     process = subprocess.Popen(
-        [sys.executable, "-m", "dvc", "repro"],
+        [*DVC, "repro"],
         env={**os.environ, "PATH": binaries},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,

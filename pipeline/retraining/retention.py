@@ -9,7 +9,6 @@ runs and models marked as deleted: to purge them from the database is `mlflow gc
 
 import re
 import subprocess
-import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -18,6 +17,7 @@ from typing import TYPE_CHECKING
 
 from pipeline.project import provenance
 from pipeline.project.atomic import read_json
+from pipeline.project.checkouts import DVC
 from pipeline.project.errors import PipelineError
 from pipeline.project.params import RetentionParams
 from pipeline.project.paths import REPORTS
@@ -146,7 +146,7 @@ def collect_cache(params: RetentionParams, *, dry: bool = False) -> int:
     if not cache.is_relative_to(Path.cwd().resolve()):
         print(f"DVC's cache {cache} lies outside this checkout: what others may use is not dropped", flush=True)
         return 0
-    command = [sys.executable, "-m", "dvc", "gc", "--force", "--workspace"]
+    command = [*DVC, "gc", "--force", "--workspace"]
     if (SWEEP_CLONE / ".dvc").exists():
         command += ["--projects", str(SWEEP_CLONE)]
     if provenance.git_commit():

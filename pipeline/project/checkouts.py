@@ -1,0 +1,59 @@
+"""Checkouts of this repository: git and DVC in the one that is the working folder, and clones of it."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from pipeline.project.errors import PipelineError
+
+DVC = (sys.executable, "-m", "dvc")
+"""This interpreter's DVC, whatever the PATH has."""
+
+
+def git(*arguments: str) -> str:
+    """Returns what a git command prints; raises PipelineError with what it says if it fails or there is no git."""
+    return _run(("git",), arguments)
+
+
+def dvc(*arguments: str, folder: Path | None = None) -> str:
+    """Returns what a DVC command prints in `folder`; raises PipelineError with what it says if it fails."""
+    return _run(DVC, arguments, folder)
+
+
+def _run(program: Sequence[str], arguments: Sequence[str], folder: Path | None = None) -> str:
+    name = program[-1]
+    try:
+        done = subprocess.run([*program, *arguments], cwd=folder, capture_output=True, text=True)
+    except OSError as error:
+        raise PipelineError(f"{name} cannot be run: {error.strerror}") from None
+    if done.returncode:
+        command = next((argument for argument in arguments if not argument.startswith(("-", "/"))), "")
+        reason = " ".join((done.stderr or done.stdout).split())[:300]
+        raise PipelineError(f"{name} {command} failed: {reason}")
+    return done.stdout
+
+
+def clone(folder: Path, commit: str) -> None:
+    """Makes `folder` a clone of this repository at `commit`, or takes the clone that it is to that commit.
+
+    Raises:
+        PipelineError: the repository has no such commit.
+    """
+    root = git("rev-parse", "--show-toplevel").strip()
+    if not (folder / ".git").exists():
+        git("clone", "--quiet", "--no-checkout", root, str(folder))
+    try:
+        git("-C", str(folder), "fetch", "--quiet", "origin", commit)
+        git("-C", str(folder), "checkout", "--quiet", "--force", "--detach", commit)
+    except PipelineError:
+        raise PipelineError(f"commit {commit} is not in {root}; fetch it first") from None
+
+
+def clone_environment(folder: Path, *, without: tuple[str, ...] = ("DVC_",)) -> dict[str, str]:
+    """Returns the environment of a pipeline in the clone `folder`: this interpreter and its libraries with the clone's
+    modules, and no variable that begins like one of `without`."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(without)}
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"
+    return kept | {"PATH": path, "PYTHONPATH": str(folder.resolve())}
