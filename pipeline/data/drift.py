@@ -6,36 +6,36 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.served_model.tokenizer import BYTES
+
 if TYPE_CHECKING:
     import pandas as pd
 
 COMMON_TOKENS = 500
 """Distributions are compared over the most frequent tokens of the reference, and all others as one: of 200 reviews most
 rarer ones do not occur, so that over the whole vocabulary the distance would measure how few the reviews are."""
-BYTES = 256
 BINS = 10
 LEAST_SHARE = 1e-4
 """A bin that nothing fell into counts as this much in a stability index, which knows no zero."""
 
 
 def profile(token_ids: "Iterable[NDArray[np.int32]]", vocabulary_size: int) -> "pd.DataFrame":
-    """Returns what is kept of the reviews that a model was trained on: how often each token id and each length occurs.
+    """Returns how often each token id and each length occurs in reviews: the columns kind (token or length), value
+    and count.
 
     Args:
         token_ids: int32[tokens] of each review.
         vocabulary_size: number of ids, padding included.
-
-    Returns:
-        The columns kind (token or length), value and count.
     """
     import pandas as pd
 
     reviews = list(token_ids)
-    tokens = np.bincount(np.concatenate(reviews), minlength=vocabulary_size)
-    lengths = np.bincount([len(ids) for ids in reviews])
-    kinds = {"token": tokens, "length": lengths}
+    counts = {
+        "token": np.bincount(np.concatenate(reviews), minlength=vocabulary_size),
+        "length": np.bincount([len(ids) for ids in reviews]),
+    }
     return pd.concat(
-        [pd.DataFrame({"kind": kind, "value": np.arange(len(n)), "count": n}) for kind, n in kinds.items()],
+        [pd.DataFrame({"kind": kind, "value": np.arange(len(n)), "count": n}) for kind, n in counts.items()],
         ignore_index=True,
     )
 
@@ -49,12 +49,18 @@ def text_drift(reference: "pd.DataFrame", current: "pd.DataFrame") -> dict[str, 
         length_psi: population stability index of the lengths, in the reference's tenths.
         byte_share: by how much the share of tokens that are single bytes is larger than the reference's.
     """
-    (tokens, lengths), (new_tokens, new_lengths) = _counts(reference), _counts(current)
-    common = np.argsort(-tokens, kind="stable")[:COMMON_TOKENS]
+    tokens, lengths = (
+        [table.loc[table["kind"] == kind, "count"].to_numpy(np.float64) for table in (reference, current)]
+        for kind in ("token", "length")
+    )
+    common = np.argsort(-tokens[0], kind="stable")[:COMMON_TOKENS]
+    grouped = [np.append(counts[common], counts.sum() - counts[common].sum()) for counts in tokens]
+    repeated = [np.repeat(np.arange(len(counts), dtype=np.float64), counts.astype(int)) for counts in lengths]
+    byte_share, new_byte_share = (float(counts[-BYTES:].sum() / counts.sum()) for counts in tokens)
     return {
-        "token_distance": jensen_shannon_distance(_grouped(tokens, common), _grouped(new_tokens, common)),
-        "length_psi": stability_index(_repeated(lengths), _repeated(new_lengths)),
-        "byte_share": float(_byte_share(new_tokens) - _byte_share(tokens)),
+        "token_distance": jensen_shannon_distance(*grouped),
+        "length_psi": stability_index(*repeated),
+        "byte_share": new_byte_share - byte_share,
     }
 
 
@@ -78,20 +84,3 @@ def stability_index(reference: NDArray[np.float64], current: NDArray[np.float64]
         for values in (reference, current)
     )
     return float(((q - p) * np.log(q / p)).sum())
-
-
-def _counts(table: "pd.DataFrame") -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    by_kind = {kind: rows["count"].to_numpy(np.float64) for kind, rows in table.groupby("kind")}
-    return by_kind["token"], by_kind["length"]
-
-
-def _grouped(counts: NDArray[np.float64], common: NDArray[np.int64]) -> NDArray[np.float64]:
-    return np.append(counts[common], counts.sum() - counts[common].sum())
-
-
-def _repeated(lengths: NDArray[np.float64]) -> NDArray[np.float64]:
-    return np.repeat(np.arange(len(lengths), dtype=np.float64), lengths.astype(int))
-
-
-def _byte_share(tokens: NDArray[np.float64]) -> float:
-    return float(tokens[-BYTES:].sum() / tokens.sum())

@@ -5,11 +5,11 @@ expectation of the first two stops the pipeline, a broken advisory one is report
 another type breaks its expectation in `schema`, and what presupposes it is not evaluated.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pipeline.data.gx import GX_SEVERITY, Outcome, Report, Severity, Validation, expect
+from pipeline.data.gx import Outcome, Report, Severity, Validation, expect
 from pipeline.project.errors import DataError
 from pipeline.project.params import IntakeParams
 from pipeline.project.paths import DATASET_INFO, RAW, RAW_SPLITS, REVIEW_COLUMNS, SPLIT_REPORT, SPLIT_TABLES, SPLITS
@@ -48,19 +48,20 @@ def expected_rows(dataset: str, dataset_info: Any, split_report: Any) -> dict[st
         DataError: one of the two lacks a count, or `dataset_info` is of another data set.
     """
 
-    def entry(path: Path, content: Any, keys: Sequence[str], of_type: type) -> Any:
-        for key in keys:
+    def entry(path: Path, content: Any, keys: str, of_type: type) -> Any:
+        for key in keys.split("."):
             content = content.get(key) if isinstance(content, Mapping) else None
         if not isinstance(content, of_type):
-            raise DataError(f"{path} lacks {'.'.join(keys)}; remove it and run `dvc repro` to make it anew")
+            raise DataError(f"{path} lacks {keys}; remove it and run `dvc repro` to make it anew")
         return content
 
-    found = entry(DATASET_INFO, dataset_info, ["dataset"], str)
+    found = entry(DATASET_INFO, dataset_info, "dataset", str)
     if found != dataset:
         raise DataError(f"{DATASET_INFO} is of {found}, params.yaml asks for the data set {dataset}; run `dvc repro`")
-    stated = {split: entry(DATASET_INFO, dataset_info, ["splits", split, "rows"], int) for split in RAW_SPLITS}
-    raw = dict.fromkeys(RAW_SPLITS, IMDB_ROWS) if dataset == "imdb_reviews" else stated
-    splits = {split: entry(SPLIT_REPORT, split_report, ["rows", split], int) for split in ("train", "validation")}
+    raw = {split: entry(DATASET_INFO, dataset_info, f"splits.{split}.rows", int) for split in RAW_SPLITS}
+    if dataset == "imdb_reviews":
+        raw = dict.fromkeys(RAW_SPLITS, IMDB_ROWS)
+    splits = {split: entry(SPLIT_REPORT, split_report, f"rows.{split}", int) for split in ("train", "validation")}
     return {"raw_train": raw["train"], "raw_test": raw["test"], **splits, "test": raw["test"]}
 
 
@@ -84,15 +85,14 @@ def validate(tables: Mapping[str, "pd.DataFrame"], rows: Mapping[str, int], data
     comparable = {name: table for name, table in tables.items() if {"id", "text"} <= set(usable[name])}
     outcomes: list[Outcome] = []
     for name, table in tables.items():
-        outcomes += schema[name]
-        expectations = [one for column in usable[name] for one in _CONTENT[column]()]
+        content = _content()
+        expectations = [one for column in usable[name] for one in content[column]]
         if name in comparable:
-            others = [other for other in DISJOINT_FROM.get(name, ()) if other in comparable]
-            table = _mark_copies(table, {other: comparable[other] for other in others})
-            expectations += _copies(name, others)
-        for suite, gx_severity in GX_SEVERITY.items():
-            outcomes += validation.run(name, suite, [one for one in expectations if one.severity == gx_severity], table)
-    validation.build_docs()
+            others = {other: comparable[other] for other in DISJOINT_FROM.get(name, ()) if other in comparable}
+            table, without_copies = _mark_copies(name, table, others)
+            expectations += without_copies
+        outcomes += schema[name] + validation.run_by_severity(name, expectations, table)
+    validation.context.build_data_docs()
     return Report(tuple(outcomes))
 
 
@@ -102,54 +102,47 @@ def _schema(table: "pd.DataFrame", rows: int) -> list[Any]:
         expect("TableColumnsToMatchSet", "the columns are id, text and label", column_set=columns, exact_match=True),
         expect("TableRowCountToEqual", f"there are {rows:,} rows", value=rows),
     ]
-    for column in (column for column in REVIEW_COLUMNS if column in table.columns):
-        type_, name = COLUMN_TYPES[column]
-        expectations += [
-            expect("ColumnValuesToBeOfType", f"every {column} is {name}", column=column, type_=type_),
-            expect("ColumnValuesToNotBeNull", f"no {column} is missing", column=column),
-        ]
+    for column, (type_, name) in COLUMN_TYPES.items():
+        if column in table.columns:
+            expectations += [
+                expect("ColumnValuesToBeOfType", f"every {column} is {name}", column=column, type_=type_),
+                expect("ColumnValuesToNotBeNull", f"no {column} is missing", column=column),
+            ]
     return expectations
 
 
-def _ids() -> list[Any]:
-    return [expect("ColumnValuesToBeUnique", "every id is unique", column="id")]
+def _content() -> dict[str, list[Any]]:
+    """Returns what must hold for the values of each column."""
 
-
-def _texts() -> list[Any]:
-    def free_of(regex: str, sentence: str, severity: Severity, mostly: float = 1.0) -> Any:
+    def free_of(regex: str, sentence: str, severity: Severity = "advisory", mostly: float = 1.0) -> Any:
         return expect("ColumnValuesToNotMatchRegex", sentence, severity, column="text", regex=regex, mostly=mostly)
 
     low, high = CHARACTERS
     lengths = {"column": "text", "min_value": low, "max_value": high}
-    return [
-        free_of(BLANK, "no text is blank", "critical"),
-        free_of(r"\x00", "no text holds a NUL character", "critical"),
-        expect("ColumnValueLengthsToBeBetween", f"every text has {low} to {high:,} characters", "advisory", **lengths),
-        free_of("\ufffd", "no text holds U+FFFD, which stands for bytes that could not be decoded", "advisory"),
-        free_of(MOJIBAKE, "no text holds UTF-8 that was read as Latin-1, such as Ã© for é", "advisory"),
-        free_of(
-            CONTROL_CHARACTERS,
-            f"at least {FREE_OF_CONTROL_CHARACTERS:.0%} of the texts hold no control character "
-            "(U+0080 to U+009F are mostly Windows-1252 punctuation that was read as Latin-1)",
-            "advisory",
-            FREE_OF_CONTROL_CHARACTERS,
-        ),
-        free_of(
-            "<br />",
-            f"at least {FREE_OF_LINE_BREAK_TAGS:.0%} of the texts hold no HTML line break",
-            "advisory",
-            FREE_OF_LINE_BREAK_TAGS,
-        ),
-    ]
-
-
-def _labels() -> list[Any]:
-    return [
-        expect(
-            "ColumnValuesToBeInSet", "every label is 0 (negative) or 1 (positive)", column="label", value_set=[0, 1]
-        ),
-        _positive_share(*POSITIVE_SHARE),
-    ]
+    labels = "every label is 0 (negative) or 1 (positive)"
+    no_control_character = (
+        f"at least {FREE_OF_CONTROL_CHARACTERS:.0%} of the texts hold no control character "
+        "(U+0080 to U+009F are mostly Windows-1252 punctuation that was read as Latin-1)"
+    )
+    no_line_break = f"at least {FREE_OF_LINE_BREAK_TAGS:.0%} of the texts hold no HTML line break"
+    return {
+        "id": [expect("ColumnValuesToBeUnique", "every id is unique", column="id")],
+        "text": [
+            free_of(BLANK, "no text is blank", "critical"),
+            free_of(r"\x00", "no text holds a NUL character", "critical"),
+            expect(
+                "ColumnValueLengthsToBeBetween", f"every text has {low} to {high:,} characters", "advisory", **lengths
+            ),
+            free_of("\ufffd", "no text holds U+FFFD, which stands for bytes that could not be decoded"),
+            free_of(MOJIBAKE, "no text holds UTF-8 that was read as Latin-1, such as Ã© for é"),
+            free_of(CONTROL_CHARACTERS, no_control_character, mostly=FREE_OF_CONTROL_CHARACTERS),
+            free_of("<br />", no_line_break, mostly=FREE_OF_LINE_BREAK_TAGS),
+        ],
+        "label": [
+            expect("ColumnValuesToBeInSet", labels, column="label", value_set=[0, 1]),
+            _positive_share(*POSITIVE_SHARE),
+        ],
+    }
 
 
 def _positive_share(low: float, high: float) -> Any:
@@ -157,32 +150,26 @@ def _positive_share(low: float, high: float) -> Any:
     return expect("ColumnMeanToBeBetween", share, column="label", min_value=low, max_value=high)
 
 
-_CONTENT = {"id": _ids, "text": _texts, "label": _labels}
-
-
-def _copies(table: str, others: Sequence[str]) -> list[Any]:
-    """Returns what must hold for the columns that `_mark_copies` adds."""
-    within: Severity = "critical" if table in FREE_OF_COPIES else "advisory"
-    across: Severity = "advisory" if table.startswith("raw_") else "critical"
-    return [
-        expect("ColumnValuesToBeNull", "no text stands in the table twice", within, column="copy_of"),
-        *(
-            expect("ColumnValuesToBeNull", f"no text stands in {other} too", across, column=f"also_in_{other}")
-            for other in others
-        ),
-    ]
-
-
-def _mark_copies(table: "pd.DataFrame", others: Mapping[str, "pd.DataFrame"]) -> "pd.DataFrame":
+def _mark_copies(
+    name: str, table: "pd.DataFrame", others: Mapping[str, "pd.DataFrame"]
+) -> tuple["pd.DataFrame", list[Any]]:
     """Returns `table` with `copy_of` (the id of an earlier row that has the same text, else null) and, for each of
-    `others`, `also_in_<other>` (the id of its first row that has the same text, else null)."""
+    `others`, `also_in_<other>` (the id of its first row that has the same text, else null), and what must hold for
+    these columns."""
 
     def first_with_same_text(within: "pd.DataFrame") -> "pd.Series[Any]":
         firsts = within[["text", "id"]].dropna().drop_duplicates("text")
         return table["text"].map(firsts.set_index("text")["id"])
 
-    also_in = {f"also_in_{name}": first_with_same_text(other) for name, other in others.items()}
-    return table.assign(copy_of=first_with_same_text(table).where(table["text"].duplicated()), **also_in)
+    within: Severity = "critical" if name in FREE_OF_COPIES else "advisory"
+    across: Severity = "advisory" if name.startswith("raw_") else "critical"
+    marked = table.assign(copy_of=first_with_same_text(table).where(table["text"].duplicated()))
+    expectations = [expect("ColumnValuesToBeNull", "no text stands in the table twice", within, column="copy_of")]
+    for other, rows in others.items():
+        column = f"also_in_{other}"
+        marked[column] = first_with_same_text(rows)
+        expectations.append(expect("ColumnValuesToBeNull", f"no text stands in {other} too", across, column=column))
+    return marked, expectations
 
 
 def validate_incoming(
@@ -193,25 +180,19 @@ def validate_incoming(
     Args:
         file: where they come from.
         table: the rows, with the columns id, text, label.
-        contradictory: which of them say the opposite of a label that their text has already.
+        contradictory: which of them have another label than their text has already.
         params: the bounds; those on shares count from `shares_from_rows` rows on.
 
     Returns:
         The outcomes; a broken critical expectation means that the file as a whole must not be trained on.
     """
-    expectations = [*_texts()]
+    expectations = _content()["text"]
     if len(table) >= params.shares_from_rows:
-        agreeing = (
-            f"at most {params.max_contradictory:.0%} of the reviews contradict a label that their text has already"
-        )
+        most = params.max_contradictory
+        agreeing = f"at most {most:.0%} of the reviews contradict a label that their text has already"
         expectations += [
             _positive_share(params.min_positive, params.max_positive),
-            expect("ColumnValuesToBeNull", agreeing, column="contradictory", mostly=1 - params.max_contradictory),
+            expect("ColumnValuesToBeNull", agreeing, column="contradictory", mostly=1 - most),
         ]
     marked = table.assign(contradictory=table["label"].where(contradictory).astype(object))
-    validation = Validation({"incoming": file})
-    outcomes: list[Outcome] = []
-    for suite, gx_severity in GX_SEVERITY.items():
-        of_suite = [one for one in expectations if one.severity == gx_severity]
-        outcomes += validation.run("incoming", suite, of_suite, marked)
-    return Report(tuple(outcomes))
+    return Report(tuple(Validation({"incoming": file}).run_by_severity("incoming", expectations, marked)))

@@ -13,8 +13,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 Severity = Literal["critical", "advisory"]
-GX_SEVERITY = {"critical": "critical", "advisory": "warning"}
-
+GX_SEVERITY: dict[Severity, str] = {"critical": "critical", "advisory": "warning"}
 
 EXAMPLES = 5
 EXAMPLES_IN_MESSAGE = 3
@@ -52,8 +51,8 @@ class Outcome:
         found = f"found {self.observed}"
         if self.unexpected_count is not None:
             shown = [self._show(example) for example in self.examples[:EXAMPLES_IN_MESSAGE]]
-            more = ["…"] if self.unexpected_count > len(shown) else []
-            found = f"{self.unexpected_count:,} of {self.rows:,} rows are otherwise: {'; '.join(shown + more)}"
+            shown += ["…"] if self.unexpected_count > len(shown) else []
+            found = f"{self.unexpected_count:,} of {self.rows:,} rows are otherwise: {'; '.join(shown)}"
         return f"{self.file}: {self.sentence}, but {found} [{self.table}, {self.expectation}]"
 
     def _show(self, example: Example) -> str:
@@ -64,7 +63,7 @@ class Outcome:
 
 @dataclass(frozen=True)
 class Report:
-    """The outcomes of all suites; `success` means that no critical expectation is broken."""
+    """The outcomes of all suites."""
 
     outcomes: tuple[Outcome, ...]
 
@@ -79,17 +78,14 @@ class Report:
 
     def as_dict(self) -> dict[str, Any]:
         """Returns the report as plain, JSON-ready data."""
-
-        def counts(severity: Severity) -> dict[str, int]:
-            evaluated = sum(outcome.severity == severity for outcome in self.outcomes)
-            return {"evaluated": evaluated, "broken": len(self.broken(severity))}
-
-        return {
-            "success": self.success,
-            "critical": counts("critical"),
-            "advisory": counts("advisory"),
-            "expectations": [asdict(outcome) for outcome in self.outcomes],
+        counts = {
+            severity: {
+                "evaluated": sum(outcome.severity == severity for outcome in self.outcomes),
+                "broken": len(self.broken(severity)),
+            }
+            for severity in GX_SEVERITY
         }
+        return {"success": self.success, **counts, "expectations": [asdict(outcome) for outcome in self.outcomes]}
 
 
 def expect(kind: str, sentence: str, severity: Severity = "critical", **arguments: Any) -> Any:
@@ -100,21 +96,19 @@ def expect(kind: str, sentence: str, severity: Severity = "critical", **argument
 
 
 class Validation:
-    """Runs suites, and keeps what Data Docs show."""
+    """Runs suites, and keeps what Data Docs, GX's static site, show: `context.build_data_docs()` writes it."""
 
     def __init__(self, files: Mapping[str, Path], data_docs: Path | None = None) -> None:
-        """Args: `files`, the file that each table comes from, by its name; `data_docs`, the folder for `build_docs`."""
+        """Args: `files`, the file that each table comes from, by its name; `data_docs`, the folder of the site."""
         import great_expectations as gx
         from great_expectations.data_context.types import base
 
+        store = {"class_name": "TupleFilesystemStoreBackend", "base_directory": str((data_docs or Path()).absolute())}
         site = {
             "class_name": "SiteBuilder",
             "site_name": "reviews",
             "show_how_to_buttons": False,
-            "store_backend": {
-                "class_name": "TupleFilesystemStoreBackend",
-                "base_directory": str((data_docs or Path()).absolute()),
-            },
+            "store_backend": store,
         }
         config = base.DataContextConfig(
             # GX's own default is a site in a folder of its own under /tmp.
@@ -124,17 +118,22 @@ class Validation:
             analytics_enabled=False,
         )
         self._files = files
-        self._context = gx.get_context(mode="ephemeral", project_config=config)
-        self._sources = {suite: self._context.data_sources.add_pandas(suite) for suite in ("schema", *GX_SEVERITY)}
+        self.context = gx.get_context(mode="ephemeral", project_config=config)
+        self._sources = {suite: self.context.data_sources.add_pandas(suite) for suite in ("schema", *GX_SEVERITY)}
         self._run_id = gx.RunIdentifier(run_name="validate", run_time=datetime.now(UTC))
 
-    def build_docs(self) -> None:
-        """Writes all results as a static site, GX's Data Docs; its index.html lists them."""
-        self._context.build_data_docs()
+    def run_by_severity(self, name: str, expectations: Sequence[Any], table: "pd.DataFrame") -> list[Outcome]:
+        """Evaluates `expectations` on `table`, as the suites `<name>.critical` and `<name>.advisory`."""
+        outcomes: list[Outcome] = []
+        for severity, gx_severity in GX_SEVERITY.items():
+            of_severity = [one for one in expectations if one.severity == gx_severity]
+            outcomes += self.run(name, severity, of_severity, table)
+        return outcomes
 
     def run(self, name: str, suite: str, expectations: Sequence[Any], table: "pd.DataFrame") -> list[Outcome]:
         """Evaluates `expectations` on `table`, as the suite `<name>.<suite>`; none are no suite."""
         import great_expectations as gx
+        from great_expectations.data_context.types import resource_identifiers as identifiers
 
         if not expectations:
             return []
@@ -147,21 +146,16 @@ class Validation:
             result_format["unexpected_index_column_names"] = ["id"]
         asset = self._sources[suite].add_dataframe_asset(name)
         batch = asset.add_batch_definition_whole_dataframe("whole table").get_batch({"dataframe": table})
-        stored = self._context.suites.add(gx.ExpectationSuite(f"{name}.{suite}", expectations=list(expectations)))
+        stored = self.context.suites.add(gx.ExpectationSuite(f"{name}.{suite}", expectations=list(expectations)))
         results = batch.validate(stored, result_format=result_format)
         outcomes = [_outcome(name, self._files[name], result, table) for result in results.results]
-        self._document(results, outcomes)
-        return outcomes
-
-    def _document(self, results: Any, outcomes: Sequence[Outcome]) -> None:
-        from great_expectations.data_context.types import resource_identifiers as identifiers
-
         for result, outcome in zip(results.results, outcomes, strict=True):
             result.result = _presentable(result.result, outcome)
         results.meta["run_id"] = self._run_id
-        suite = identifiers.ExpectationSuiteIdentifier(name=results.suite_name)
-        key = identifiers.ValidationResultIdentifier(suite, self._run_id, batch_identifier=results.batch_id)
-        self._context.validation_results_store.set(key=key, value=results)
+        suite_id = identifiers.ExpectationSuiteIdentifier(name=results.suite_name)
+        key = identifiers.ValidationResultIdentifier(suite_id, self._run_id, batch_identifier=results.batch_id)
+        self.context.validation_results_store.set(key=key, value=results)
+        return outcomes
 
 
 def _outcome(name: str, file: Path, result: Any, table: "pd.DataFrame") -> Outcome:
@@ -176,7 +170,7 @@ def _outcome(name: str, file: Path, result: Any, table: "pd.DataFrame") -> Outco
         expectation=config.type,
         column=column,
         sentence=config.description,
-        severity="critical" if config.severity == GX_SEVERITY["critical"] else "advisory",
+        severity="critical" if config.severity == "critical" else "advisory",
         success=bool(result.success),
         observed=_plain(found.get("observed_value")),
         rows=found.get("element_count"),

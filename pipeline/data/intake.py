@@ -13,21 +13,21 @@ import math
 import shutil
 import time
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipeline.data.expectations import POSITIVE_SHARE, validate_incoming
-from pipeline.data.known import Known
-from pipeline.data.labelled import ID_PREFIX, append, batch_of
+from pipeline.data.labelled import DTYPES, ID_PREFIX, append, batch_of, read_labelled
 from pipeline.data.splits import contradictory, new_reviews
-from pipeline.data.tabular import SUFFIXES, Row, json_line, open_source
-from pipeline.project.atomic import atomic_write
+from pipeline.data.tabular import SUFFIXES, json_line, open_source
+from pipeline.project.atomic import atomic_write, read_table
 from pipeline.project.errors import DataError
 from pipeline.project.params import IntakeParams
-from pipeline.project.paths import ACCEPTED, INCOMING, QUARANTINE, REVIEW_COLUMNS
+from pipeline.project.paths import ACCEPTED, INCOMING, QUARANTINE, RAW, REVIEW_COLUMNS
 from pipeline.served_model.tokenizer import why_unusable
 
 if TYPE_CHECKING:
@@ -37,6 +37,37 @@ LABELS = {"0": 0, "1": 1, "negative": 0, "positive": 1}
 REQUIRED = ("text", "label")
 _UNKNOWN_FACTOR = 60
 _COLUMNS = ("id", "text", "label", "source_file", "source_row", "source_id", "timestamp")
+
+
+class Known:
+    """The reviews that there are before a file is taken in: `labelled` ones, and raw train and test where they are."""
+
+    def __init__(self) -> None:
+        self.labelled = read_labelled()
+
+    @cached_property
+    def train(self) -> "pd.DataFrame":
+        """The raw training reviews, none where they are not there."""
+        return self._raw("train")
+
+    @cached_property
+    def test(self) -> "pd.DataFrame":
+        """The raw test reviews, none where they are not there."""
+        return self._raw("test")
+
+    def _raw(self, split: str) -> "pd.DataFrame":
+        file = RAW / f"{split}.parquet"
+        return read_table(file, REVIEW_COLUMNS) if file.exists() else self.labelled.head(0)
+
+    def in_splits(self) -> "pd.DataFrame":
+        """Returns the labelled reviews that the stage `split` does not drop."""
+        return new_reviews(self.train, self.test, self.labelled)[0] if len(self.labelled) else self.labelled
+
+    def add(self, labelled: "pd.DataFrame") -> None:
+        """Counts new labelled reviews as known from now on."""
+        import pandas as pd
+
+        self.labelled = pd.concat([self.labelled, labelled[list(REVIEW_COLUMNS)]], ignore_index=True)
 
 
 @dataclass(frozen=True)
@@ -79,6 +110,11 @@ class Finding:
         """The rows that the file adds to the labelled reviews."""
         return self.good.head(0) if self.problem or self.known else self.good
 
+    @property
+    def reasons(self) -> Counter[str]:
+        """How many rows are unusable for each kind of reason."""
+        return Counter(row.reason.partition(":")[0] for row in self.unusable)
+
     def as_dict(self) -> dict[str, Any]:
         """Returns the figures, JSON-able."""
         return {
@@ -87,7 +123,7 @@ class Finding:
             "usable_rows": len(self.good),
             "new_rows": self.new,
             "unusable_rows": len(self.unusable),
-            "reasons": dict(Counter(_kind(row.reason) for row in self.unusable).most_common(10)),
+            "reasons": dict(self.reasons.most_common(10)),
             "refused": self.problem,
             "warnings": list(self.warnings),
             "taken_in_before": self.known,
@@ -98,15 +134,11 @@ class Finding:
             return f"{self.file}: refused as a whole: {self.problem}"
         if self.known:
             return f"{self.file}: taken in before, nothing is added"
-        told = f"{self.file}: {len(self.good):,} usable rows, {self.new:,} of them new"
+        sentence = f"{self.file}: {len(self.good):,} usable rows, {self.new:,} of them new"
         if self.unusable:
-            reasons = Counter(_kind(row.reason) for row in self.unusable).most_common(3)
-            told += f"; {len(self.unusable):,} quarantined ({'; '.join(f'{n:,} × {why}' for why, n in reasons)})"
-        return told
-
-
-def _kind(reason: str) -> str:
-    return reason.partition(":")[0]
+            reasons = "; ".join(f"{count:,} × {reason}" for reason, count in self.reasons.most_common(3))
+            sentence += f"; {len(self.unusable):,} quarantined ({reasons})"
+        return sentence
 
 
 def incoming(params: IntakeParams, now: float | None = None) -> tuple[list[Path], list[str]]:
@@ -117,8 +149,8 @@ def incoming(params: IntakeParams, now: float | None = None) -> tuple[list[Path]
     """
     now = time.time() if now is None else now
     ready, left = [], []
-    for file in sorted(INCOMING.glob("*")) if INCOMING.is_dir() else []:
-        if file.name.startswith(".") or not file.is_file():
+    for file in sorted(INCOMING.glob("[!.]*")):
+        if not file.is_file():
             continue
         age = now - file.stat().st_mtime
         if file.suffix.lower() not in SUFFIXES:
@@ -157,13 +189,16 @@ def examine(file: Path, known: Known, params: IntakeParams) -> Finding:
     with file.open("rb") as opened:
         key = hashlib.file_digest(opened, "sha256").hexdigest()[:16]
     taken = batch_of(key) is not None
-    table, unusable, problem = (_table([]), [], None) if taken else _read_all(file, key)
+    rows, unusable, problem = ([], [], None) if taken else _read(file, key)
+    table = pd.DataFrame(rows, columns=list(_COLUMNS)).astype({**DTYPES, "source_row": "int64"})
     warnings: list[str] = []
-    conflicting = _conflicting(table, known)
+    # Of two rows of a file that contradict each other neither is believed.
+    conflicting = table.groupby("text")["label"].transform("nunique") > 1
+    conflicting |= contradictory(table, known.train, known.test, known.labelled)
     if not problem and len(table):
-        from_suite = validate_incoming(file, table[list(REVIEW_COLUMNS)], conflicting, params)
-        problem = "; ".join(map(str, from_suite.broken("critical"))) or _unbalancing(table, known)
-        warnings = [str(outcome) for outcome in from_suite.broken("advisory")]
+        report = validate_incoming(file, table[list(REVIEW_COLUMNS)], conflicting, params)
+        problem = "; ".join(map(str, report.broken("critical"))) or _why_unbalancing(table, known)
+        warnings = [str(outcome) for outcome in report.broken("advisory")]
     if not problem:
         unusable += [
             Unusable(row, "the text has the other label elsewhere", {"text": text, "label": label})
@@ -177,15 +212,16 @@ def examine(file: Path, known: Known, params: IntakeParams) -> Finding:
         state=(stat.st_size, stat.st_mtime_ns),
         good=table,
         unusable=tuple(sorted(unusable, key=lambda one: one.row)),
-        problem=problem or None,
+        problem=problem,
         warnings=tuple(warnings),
         new=0 if problem else len(new),
         known=taken,
     )
 
 
-def _read_all(file: Path, key: str) -> "tuple[pd.DataFrame, list[Unusable], str | None]":
-    """Returns the usable rows of a file, the others, and why it cannot be read to its end, None where it can."""
+def _read(file: Path, key: str) -> tuple[list[dict[str, Any]], list[Unusable], str | None]:
+    """Returns the usable rows of a file as a batch has them, the others, and why it cannot be read to its end, None
+    where it can."""
     rows: list[dict[str, Any]] = []
     unusable: list[Unusable] = []
     try:
@@ -193,49 +229,38 @@ def _read_all(file: Path, key: str) -> "tuple[pd.DataFrame, list[Unusable], str 
         if missing := [column for column in REQUIRED if column not in source.types]:
             raise DataError(f"it has no column {' and no column '.join(missing)}; there are {', '.join(source.types)}")
         for row in source.rows():
-            found = _read(row, key, file.name)
-            if isinstance(found, Unusable):
-                unusable.append(found)
-            else:
-                rows.append(found)
+            if reason := row.problem or _why_refused(row.values):
+                unusable.append(Unusable(row.number, reason, row.original or row.values))
+                continue
+            source_id, timestamp = row.values.get("id"), row.values.get("timestamp")
+            rows.append(
+                {
+                    "id": f"{ID_PREFIX}{key}/{row.number}",
+                    "text": row.values["text"],
+                    "label": read_label(row.values["label"]),
+                    "source_file": file.name,
+                    "source_row": row.number,
+                    "source_id": None if source_id is None else str(source_id),
+                    "timestamp": None if timestamp is None else str(timestamp),
+                }
+            )
     except DataError as error:
-        return _table(rows), unusable, str(error)
-    return _table(rows), unusable, None
+        return rows, unusable, str(error)
+    return rows, unusable, None
 
 
-def _table(rows: list[dict[str, Any]]) -> "pd.DataFrame":
-    import pandas as pd
-
-    return pd.DataFrame(rows, columns=list(_COLUMNS)).astype(
-        {"id": str, "text": str, "label": "int64", "source_row": "int64"}
-    )
-
-
-def _read(row: Row, key: str, name: str) -> "dict[str, Any] | Unusable":
-    """Returns the row as a batch has it, or why it cannot be used."""
-    if row.problem:
-        return Unusable(row.number, row.problem, row.original)
-    values = row.values
-    text: Any = values.get("text")
-    label = read_label(values.get("label"))
+def _why_refused(values: Mapping[str, Any]) -> str | None:
+    """Returns why a row cannot be trained on, None if it can."""
+    text, label, timestamp = (values.get(column) for column in ("text", "label", "timestamp"))
     if reason := why_unusable(text):
-        return Unusable(row.number, reason, values)
-    if "\x00" in text:
-        return Unusable(row.number, "the text holds a NUL character", values)  # the stage `validate` refuses it
-    if label is None:
-        return Unusable(row.number, f"the label is not 0, 1, negative or positive: {values.get('label')!r}", values)
-    timestamp = values.get("timestamp")
+        return reason
+    if "\x00" in str(text):  # the stage `validate` refuses it
+        return "the text holds a NUL character"
+    if read_label(label) is None:
+        return f"the label is not 0, 1, negative or positive: {label!r}"
     if not _is_time(timestamp):
-        return Unusable(row.number, f"the timestamp is not ISO 8601 nor seconds since 1970: {timestamp!r}", values)
-    return {
-        "id": f"{ID_PREFIX}{key}/{row.number}",
-        "text": text,
-        "label": label,
-        "source_file": name,
-        "source_row": row.number,
-        "source_id": None if values.get("id") is None else str(values["id"]),
-        "timestamp": None if timestamp is None else str(timestamp),
-    }
+        return f"the timestamp is not ISO 8601 nor seconds since 1970: {timestamp!r}"
+    return None
 
 
 def read_label(value: Any) -> int | None:
@@ -246,28 +271,19 @@ def read_label(value: Any) -> int | None:
 
 
 def _is_time(value: Any) -> bool:
-    if value is None or value == "" or isinstance(value, datetime):
+    """Whether `value` is no time at all, a date or time as ISO 8601 has it, or a number of seconds."""
+    if value is None or value == "":
         return True
-    if isinstance(value, (int, float)):
-        return math.isfinite(value)
     try:
-        datetime.fromisoformat(str(value))
+        return bool(datetime.fromisoformat(str(value)))
     except ValueError:
         try:
             return math.isfinite(float(str(value)))
         except ValueError:
             return False
-    return True
 
 
-def _conflicting(table: "pd.DataFrame", known: Known) -> "pd.Series[bool]":
-    """Returns which rows of a file have a text that has the other label too, in what is known or in the file: of two
-    rows that contradict each other neither is believed."""
-    both = table.groupby("text")["label"].transform("nunique") > 1
-    return both | contradictory(table, known.train, known.test, known.labelled)
-
-
-def _unbalancing(table: "pd.DataFrame", known: Known) -> str | None:
+def _why_unbalancing(table: "pd.DataFrame", known: Known) -> str | None:
     """Says that the training reviews would break a critical expectation of the stage `validate` with these rows."""
     import pandas as pd
 
@@ -281,24 +297,21 @@ def _unbalancing(table: "pd.DataFrame", known: Known) -> str | None:
 def take(finding: Finding) -> bool:
     """Does with the file what was found; returns whether it could: False where it changed since it was read."""
     file, name = finding.file, f"{finding.key}-{finding.file.name}"
-    if (stat := file.stat()) and (stat.st_size, stat.st_mtime_ns) != finding.state:
+    stat = file.stat()
+    if (stat.st_size, stat.st_mtime_ns) != finding.state:
         return False
     if finding.problem:
-        _write_lines(QUARANTINE / f"{name}.reason.jsonl", [{"file": file.name, "reason": finding.problem}])
+        _quarantine(f"{name}.reason.jsonl", [{"file": file.name, "reason": finding.problem}])
     elif finding.unusable:
-        _write_lines(QUARANTINE / f"{name}.rows.jsonl", [_quarantined(file, row) for row in finding.unusable])
-    if not finding.problem and len(finding.good):
-        append(finding.key, finding.good)
+        _quarantine(f"{name}.rows.jsonl", [{"file": file.name, **vars(row)} for row in finding.unusable])
+    if len(finding.added):
+        append(finding.key, finding.added)
     folder = QUARANTINE if finding.problem else ACCEPTED
     folder.mkdir(parents=True, exist_ok=True)
     shutil.move(file, folder / name)
     return True
 
 
-def _quarantined(file: Path, row: Unusable) -> Mapping[str, Any]:
-    return {"file": file.name, "row": row.row, "reason": row.reason, "content": row.content}
-
-
-def _write_lines(path: Path, lines: list[Mapping[str, Any]]) -> None:
-    with atomic_write(path) as aside, aside.open("w", encoding="utf-8") as opened:
-        opened.writelines(json_line(line) for line in lines)
+def _quarantine(name: str, lines: Sequence[Mapping[str, Any]]) -> None:
+    with atomic_write(QUARANTINE / name) as aside, aside.open("w", encoding="utf-8") as opened:
+        opened.writelines(map(json_line, lines))

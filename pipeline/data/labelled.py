@@ -17,6 +17,7 @@ from pipeline.project.paths import LABELLED_POINTER, LABELLED_REVIEWS, REVIEW_CO
 if TYPE_CHECKING:
     import pandas as pd
 
+DTYPES = {"id": "str", "text": "str", "label": "int64"}
 ID_PREFIX = "labelled/"
 """What the id of every new labelled review begins with: `labelled/<batch>/<row of its source file>`."""
 
@@ -58,9 +59,8 @@ def read_labelled() -> "pd.DataFrame":
     """
     import pandas as pd
 
-    tables = [read_table(file, REVIEW_COLUMNS) for file in batches()]
-    empty = pd.DataFrame({"id": pd.Series(dtype=str), "text": pd.Series(dtype=str), "label": pd.Series(dtype="int64")})
-    return pd.concat([empty, *tables], ignore_index=True)
+    empty = pd.DataFrame(columns=list(REVIEW_COLUMNS)).astype(DTYPES)
+    return pd.concat([empty, *(read_table(file, REVIEW_COLUMNS) for file in batches())], ignore_index=True)
 
 
 def batch_of(key: str) -> Path | None:

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.data import intake
-from pipeline.data.known import Known
+from pipeline.data.intake import Known
 from pipeline.project import checkouts, provenance
 from pipeline.project.atomic import read_json
 from pipeline.project.errors import DataError, PipelineError, UsageError

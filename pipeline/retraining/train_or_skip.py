@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from pipeline.data import intake
-from pipeline.data.known import Known
+from pipeline.data.intake import Known
 from pipeline.project.params import Params
 from pipeline.retraining import pipeline_state, records, retention, triggers
 from pipeline.retraining.records import PROMOTED, REJECTED, Record
@@ -27,7 +27,7 @@ def assess(params: Params, known: Known, unfinished: Record | None, *, force: bo
     found = triggers.triggers(
         params,
         champion,
-        triggers.unseen(champion, known.kept()),
+        triggers.unseen(champion, known.in_splits()),
         known.test,
         unfinished=f"run {unfinished['run']}" if unfinished else None,
         force=force,

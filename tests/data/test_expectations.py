@@ -1,4 +1,4 @@
-"""What the data-validation room accepts, what it stops and what it says of it; on real reviews, broken by hand."""
+"""What validation accepts, what it stops and what it says of it; on real reviews, broken in the test."""
 
 import json
 import os

@@ -112,7 +112,7 @@ def test_known_reviews_are_no_new_ones(raw: pd.DataFrame, params: IntakeParams, 
     known = pd.concat([raw.head(4), raw.head(2), reviews.head(3), reviews.tail(5)])[["text", "label"]]
     finding = take_in(drop("copies.csv", known), params)
     assert (len(finding.good), finding.new) == (14, 4)
-    assert len(Known().kept()) == 4
+    assert len(Known().in_splits()) == 4
 
 
 def test_rows_that_contradict_what_is_known_or_each_other_are_not_believed(
