@@ -1,1 +1,1 @@
-"""MLflow: runs, what is told of them, and how the UI shows them."""
+"""MLflow: runs, their descriptions, and how the UI shows them."""

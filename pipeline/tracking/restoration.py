@@ -28,30 +28,23 @@ def recorded_run(model: str) -> tuple[str, dict[str, Any]]:
     Raises:
         DataError: one of the training's files is missing or something else.
     """
-    record = read_record(model)
-    history = _history(model, epochs=len(record["epoch_seconds"]))
+    import pandas as pd
+
+    record, file = read_record(model), train_reports(model) / "history.csv"
+    try:
+        history = pd.read_csv(file)[_METRICS].assign(seconds=record["epoch_seconds"])
+    except (OSError, ValueError, KeyError) as error:
+        raise DataError(f"{file} is no history ({error}); run `dvc repro`") from None
     run = runs.find_run(runs.connect(), record["run_id"])
     return (run.info.run_id if run else _restore_run(record, history)), record
 
 
-def _history(model: str, epochs: int) -> "pd.DataFrame":
-    import pandas as pd
-
-    file = train_reports(model) / "history.csv"
-    try:
-        history = pd.read_csv(file)[_METRICS]
-        if len(history) != epochs:
-            raise ValueError(f"{len(history)} epochs of {epochs}")
-        return history
-    except (OSError, ValueError, KeyError) as error:
-        raise DataError(f"{file} is no history ({error}); run `dvc repro`") from None
-
-
 def _restore_run(record: Mapping[str, Any], history: "pd.DataFrame") -> str:
-    client = runs.connect()
-    model, tags = record["model"], record["tags"]
+    import mlflow
+
+    client, model, tags = runs.connect(), record["model"], record["tags"]
     begun = datetime.fromisoformat(record["begun"])
-    started = int(begun.timestamp() * 1000)
+    started = int(1000 * begun.timestamp())
     run = client.create_run(
         runs.experiment_id(client),
         start_time=started,
@@ -59,11 +52,11 @@ def _restore_run(record: Mapping[str, Any], history: "pd.DataFrame") -> str:
         tags={runs.KIND: runs.TRAINING, **tags, **provenance.process_tags()},
     )
     run_id = run.info.run_id
-    runs.log_params(run_id, record["params"])
+    mlflow.log_params(record["params"], run_id=run_id)
     digests = {str(path): tags.get(provenance.md5_tag(path), "untracked") for path in runs.INPUTS.values()}
     runs.log_inputs(run_id, tags["dataset"], runs.INPUTS, digests)
-    for epoch, seconds in zip(history.to_dict("records"), record["epoch_seconds"], strict=True):
-        runs.log_epoch(run_id, {str(name): float(value) for name, value in epoch.items()} | {"seconds": seconds})
+    for epoch in history.to_dict("records"):
+        runs.log_epoch(run_id, {str(name): float(value) for name, value in epoch.items()})
     runs.log_metrics(run_id, record["metrics"])
     runs.log_artifacts(run_id, train_reports(model), "train")
     runs.log_weights(run_id, record["weights_sha256"])
@@ -72,6 +65,5 @@ def _restore_run(record: Mapping[str, Any], history: "pd.DataFrame") -> str:
     else:
         runs.describe(client, run_id)
     client.set_tag(run_id, "restored_from", record["run_id"])  # last: a run that is restored in part is none
-    ended = started + int(1000 * record["metrics"]["training_seconds"])
-    client.set_terminated(run_id, "FINISHED", end_time=ended)
+    client.set_terminated(run_id, "FINISHED", end_time=started + int(1000 * record["metrics"]["training_seconds"]))
     return run_id

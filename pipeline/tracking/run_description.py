@@ -1,102 +1,82 @@
-"""What became of a training, told in Markdown: the description that the MLflow UI shows of its run."""
+"""A training in Markdown: the description of its run in the MLflow UI, and of the version that it made."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING
 
 from pipeline.project.provenance import COMMIT, DIRTY, EXPERIMENT
+
+if TYPE_CHECKING:
+    from mlflow.entities import RunData
 
 _UNFINISHED = {
     "RUNNING": "in training",
     "KILLED": "interrupted; the next `dvc repro` goes on from its last epoch",
     "FAILED": "failed",
 }
+_SETTINGS = ("seed", "learning_rate", "token_dropout", "dropout")
+_LIBRARIES = {"TensorFlow": "version.tensorflow", "Keras": "version.keras"}
+_BATCHES = "md5.data/batches/train"
 
 
-def tell(
-    status: str,
-    tags: Mapping[str, str],
-    params: Mapping[str, str],
-    metrics: Mapping[str, float],
-    accuracy_interval: Sequence[float] | None = None,
-) -> str:
-    """Returns a training run's story as far as it has come: how it went, model, training, data, code.
-
-    Args:
-        status: MLflow's, such as RUNNING.
-        tags, params, metrics: the run's.
-        accuracy_interval: lower and upper bound of the test accuracy, where it is measured.
-    """
-    test = metrics.get("test/accuracy")
-    low, high = accuracy_interval or (None, None)
-    results = [
-        *([f"test accuracy **{test:.4f}**"] if test is not None else []),
-        *([f"95% interval {low:.4f} to {high:.4f}"] if low is not None else []),
-        *([_validation(metrics)] if "best_epoch" in metrics else [_UNFINISHED.get(status, "finished")]),
-    ]
+def of_training(status: str, data: "RunData", accuracy_interval: Sequence[float] | None = None) -> str:
+    """Returns the description of a training's run as far as it has come: how it went, model, training, data, code.
+    `status` is MLflow's, such as RUNNING; `accuracy_interval` has the bounds of the test accuracy, once measured."""
+    tags, metrics = data.tags, data.metrics
+    results = []
+    if "test/accuracy" in metrics:
+        results.append(f"test accuracy **{metrics['test/accuracy']:.4f}**")
+    if accuracy_interval:
+        results.append("95% interval {:.4f} to {:.4f}".format(*accuracy_interval))
+    if "best_epoch" in metrics:
+        results.append(f"validation accuracy {metrics['best_val_accuracy']:.4f}")
+        results.append(f"kept of epoch {metrics['best_epoch']:.0f} of {metrics['epochs']:.0f}")
+    else:
+        results.append(_UNFINISHED.get(status, "finished"))
     lines = {
-        "model": _model(params, metrics),
-        "training": _training(tags, params, metrics),
-        "data": _data(tags),
+        "model": _model(data),
+        "training": _training(data),
+        "data": f"batches of md5 `{tags[_BATCHES][:8]}`, as `dvc.lock` has them" if _BATCHES in tags else "",
         "code": _code(tags),
     }
     about = " on ".join(f"**{tags[name]}**" for name in ("model", "dataset") if name in tags)
-    headline = f"{about}: {', '.join(results)}."
-    return "\n".join([headline, "", *(f"- {name}: {line}" for name, line in lines.items() if line)])
+    return "\n".join(
+        [f"{about}: {', '.join(results)}.", "", *(f"- {name}: {line}" for name, line in lines.items() if line)]
+    )
 
 
-def _validation(metrics: Mapping[str, float]) -> str:
-    kept = f"kept of epoch {metrics['best_epoch']:.0f} of {metrics['epochs']:.0f}"
-    return f"validation accuracy {metrics['best_val_accuracy']:.4f}, {kept}"
-
-
-def _model(params: Mapping[str, str], metrics: Mapping[str, float]) -> str:
-    said: list[str] = []
+def _model(data: "RunData") -> str:
+    parts, params = [], data.params
     if {"cell", "recurrent_units", "pooling"} <= params.keys():
         units = params["recurrent_units"].strip("[]")
-        said.append(f"bidirectional {params['cell']}, {units} units, pooling {params['pooling']}")
-    if "parameters" in metrics:
-        said.append(f"{metrics['parameters']:,.0f} parameters")
-    return "; ".join(said)
+        parts.append(f"bidirectional {params['cell']}, {units} units, pooling {params['pooling']}")
+    if "parameters" in data.metrics:
+        parts.append(f"{data.metrics['parameters']:,.0f} parameters")
+    return "; ".join(parts)
 
 
-def _training(tags: Mapping[str, str], params: Mapping[str, str], metrics: Mapping[str, float]) -> str:
-    said = [f"on {tags['device']}"] if "device" in tags else []
-    if "training_seconds" in metrics:
-        each = f", {metrics['seconds_per_epoch']:,.0f} s an epoch" if "seconds_per_epoch" in metrics else ""
-        said.append(f"{metrics['training_seconds']:,.0f} s{each}")
-    named = {"seed": "seed", "learning_rate": "learning rate", "token_dropout": "token dropout", "dropout": "dropout"}
-    said += [f"{words} {params[name]}" for name, words in named.items() if name in params]
-    return ", ".join(said)
+def _training(data: "RunData") -> str:
+    parts = [f"on {data.tags['device']}"] if "device" in data.tags else []
+    if "training_seconds" in data.metrics:
+        parts.append(f"{data.metrics['training_seconds']:,.0f} s")
+    if "seconds_per_epoch" in data.metrics:
+        parts.append(f"{data.metrics['seconds_per_epoch']:,.0f} s an epoch")
+    parts += [f"{name.replace('_', ' ')} {data.params[name]}" for name in _SETTINGS if name in data.params]
+    return ", ".join(parts)
 
 
-def _data(tags: Mapping[str, str]) -> str:
-    digest = tags.get("md5.data/batches/train")
-    return f"batches of md5 `{digest[:8]}`, as `dvc.lock` has them" if digest else ""
-
-
-def _code(tags: Mapping[str, Any]) -> str:
-    commit, dirty = tags.get(COMMIT), tags.get(DIRTY)
-    said = [f"commit `{commit[:8]}`{' with uncommitted changes' if dirty == 'true' else ''}" if commit else "no commit"]
-    if EXPERIMENT in tags:
-        said.append(f"DVC experiment `{tags[EXPERIMENT]}`")
-    return ", ".join(said)
+def _code(tags: Mapping[str, str]) -> str:
+    changed = " with uncommitted changes" if tags.get(DIRTY) == "true" else ""
+    code = f"commit `{tags[COMMIT][:8]}`{changed}" if COMMIT in tags else "no commit"
+    return f"{code}, DVC experiment `{tags[EXPERIMENT]}`" if EXPERIMENT in tags else code
 
 
 def made_by(tags: Mapping[str, str], metrics: Mapping[str, float]) -> str:
-    """Returns in a sentence by which training a registered version was made: time, device, libraries, commit, data.
-
-    Args:
-        tags, metrics: the run's.
-    """
-    seconds = metrics.get("training_seconds")
-    digest = tags.get("md5.data/batches/train")
-    said = [
-        f"Trained{f' in {seconds:,.0f} s' if seconds is not None else ''} on {tags.get('device', 'an unknown device')}",
+    """Returns in a sentence by which training, whose run has these tags and metrics, a registered version was made."""
+    seconds = f" in {metrics['training_seconds']:,.0f} s" if "training_seconds" in metrics else ""
+    parts = [
+        f"Trained{seconds} on {tags.get('device', 'an unknown device')}",
         *(f"{name} {tags[tag]}" for name, tag in _LIBRARIES.items() if tag in tags),
         _code(tags),
-        *([f"training batches of md5 `{digest[:12]}`"] if digest else []),
+        *([f"training batches of md5 `{tags[_BATCHES][:12]}`"] if _BATCHES in tags else []),
     ]
-    return f"{', '.join(said)}."
-
-
-_LIBRARIES = {"TensorFlow": "version.tensorflow", "Keras": "version.keras"}
+    return f"{', '.join(parts)}."

@@ -1,4 +1,4 @@
-"""MLflow runs: where they are stored, how one begins, is resumed, ends and is found again, and what it tells."""
+"""MLflow runs: where they are stored, how one begins, is resumed, ends and is found again, and what is logged."""
 
 import json
 import os
@@ -32,9 +32,10 @@ NOTE = "mlflow.note.content"
 INPUTS = {context: BATCHES / split for context, split in (("training", "train"), ("validation", "validation"))}
 """The data sets of a training, by MLflow's name of what they are for."""
 SYSTEM_METRICS_INTERVAL_S = 2
-"""Also a run of half a minute gets a curve."""
+"""So that a run of half a minute gets a curve too."""
 _SQLITE = "sqlite:///"
 _DIGEST_LENGTH = 36  # MLflow's limit
+_SLICES = "tables/slices.json"
 
 
 def store_root() -> Path:
@@ -67,7 +68,7 @@ def connect() -> "MlflowClient":
     Raises:
         PipelineError: the store does not answer or cannot be opened, or the experiment was deleted.
     """
-    # A server that is not there is told at once, not after minutes of retries.
+    # A server that is away is reported at once, not after minutes of retries.
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "20")
     import mlflow
@@ -80,10 +81,9 @@ def connect() -> "MlflowClient":
         _ensure_experiment(client, uri)
         _close_dead_runs(client)
     except (MlflowException, OSError) as error:
-        reason = " ".join(str(error).split())[:200]
         raise PipelineError(
-            f"the MLflow tracking store {uri} cannot be used ({reason}); start it, or unset MLFLOW_TRACKING_URI "
-            "to track in mlflow.db"
+            f"the MLflow tracking store {uri} cannot be used ({' '.join(str(error).split())[:200]}); start it, or "
+            "unset MLFLOW_TRACKING_URI to track in mlflow.db"
         ) from error
     return client
 
@@ -91,7 +91,8 @@ def connect() -> "MlflowClient":
 def _ensure_experiment(client: "MlflowClient", uri: str) -> None:
     from mlflow.exceptions import MlflowException
 
-    if client.get_experiment_by_name(EXPERIMENT) is None:
+    experiment = client.get_experiment_by_name(EXPERIMENT)
+    if experiment is None:
         # A server decides itself where artifacts go; a database is told, or they would go to ./mlruns.
         location = None if uri.startswith("http") else (store_folder() / "mlartifacts").as_uri()
         kind = {"mlflow.experimentKind": "custom_model_development"}  # the UI opens on training runs, not on traces
@@ -100,7 +101,7 @@ def _ensure_experiment(client: "MlflowClient", uri: str) -> None:
         except MlflowException as error:
             if error.error_code != "RESOURCE_ALREADY_EXISTS":  # else another process was quicker
                 raise
-    if client.get_experiment(experiment_id(client)).lifecycle_stage == "deleted":
+    elif experiment.lifecycle_stage == "deleted":
         raise PipelineError(f"the experiment {EXPERIMENT} was deleted; restore it with `mlflow experiments restore`")
 
 
@@ -115,19 +116,38 @@ def experiment_id(client: "MlflowClient") -> str:
 def training_run(model: str, resume: str | None, tags: Mapping[str, str], params: Mapping[str, Any]) -> Iterator[str]:
     """Begins the run of a training of `model`, or takes up again the run `resume`, and yields its id.
 
-    Its description tells how far it has come. See `tracked_run` for how it ends.
+    The run ends FINISHED, as FAILED after an exception, or as KILLED after SIGTERM or SIGINT; one that is left RUNNING
+    by kill -9 is closed by the next command that connects. Its description says how far it has come.
+
+    Raises:
+        PipelineError: the training was interrupted.
     """
     client = connect()
+    import mlflow
+
+    mlflow.set_experiment(EXPERIMENT)
+    mlflow.set_system_metrics_sampling_interval(SYSTEM_METRICS_INTERVAL_S)
+    mlflow.set_system_metrics_samples_before_logging(1)
     resumed = find_run(client, resume) if resume else None
-    run_id = None
+    previous = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    status, run_id = "FAILED", None
     try:
-        with tracked_run(TRAINING, run_name(model, tags, datetime.now()), tags, resumed, system_metrics=True) as run_id:
-            log_params(run_id, params)
-            describe(client, run_id)
-            yield run_id
+        run_id = mlflow.start_run(
+            run_id=resumed.info.run_id if resumed else None,
+            run_name=None if resumed else run_name(model, tags, datetime.now()),
+            tags={KIND: TRAINING, **tags, **provenance.process_tags(), **({"resumed": "true"} if resumed else {})},
+            log_system_metrics=True,
+        ).info.run_id
+        mlflow.log_params(dict(params), run_id=run_id)
+        describe(client, run_id)
+        yield run_id
+        status = "FINISHED"
     except KeyboardInterrupt:
+        status = "KILLED"
         raise PipelineError("training was interrupted; the next `dvc repro` goes on from its last epoch") from None
     finally:
+        mlflow.end_run(status)
+        signal.signal(signal.SIGTERM, previous)
         if run_id:
             describe(client, run_id)
 
@@ -137,64 +157,12 @@ def run_name(model: str, tags: Mapping[str, str], begun: datetime) -> str:
     return f"{model} {tags.get(provenance.EXPERIMENT) or begun.strftime('%m-%d %H:%M')}"
 
 
-@contextmanager
-def tracked_run(
-    kind: str, name: str, tags: Mapping[str, str], resumed: "Run | None" = None, *, system_metrics: bool = False
-) -> Iterator[str]:
-    """Begins a run of the experiment, or takes up `resumed` again, and yields its id.
-
-    The run ends FINISHED, as FAILED after an exception, or as KILLED after SIGTERM or SIGINT, which arrive as
-    KeyboardInterrupt; one that is left RUNNING by kill -9 is closed by the next command that connects.
-
-    Args:
-        kind: value of the tag `kind`: TRAINING, or another word for what is no training.
-        name: the run's name, which a resumed one has already.
-        tags: what else identifies it.
-        resumed: the run to take up again.
-        system_metrics: whether CPU, memory, disk, network and GPU are logged as well.
-    """
-    connect()
-    import mlflow
-
-    mlflow.set_experiment(EXPERIMENT)
-    mlflow.set_system_metrics_sampling_interval(SYSTEM_METRICS_INTERVAL_S)
-    mlflow.set_system_metrics_samples_before_logging(1)
-    previous = signal.signal(signal.SIGTERM, _raise_interrupt)
-    status = "FAILED"
-    try:
-        run = mlflow.start_run(
-            run_id=resumed.info.run_id if resumed else None,
-            run_name=None if resumed else name,
-            tags={KIND: kind, **tags, **provenance.process_tags(), **({"resumed": "true"} if resumed else {})},
-            log_system_metrics=system_metrics,
-        )
-        yield run.info.run_id
-        status = "FINISHED"
-    except KeyboardInterrupt:
-        status = "KILLED"
-        raise
-    finally:
-        mlflow.end_run(status)
-        signal.signal(signal.SIGTERM, previous)
-
-
-def _raise_interrupt(*_: Any) -> None:
-    raise KeyboardInterrupt
-
-
 def find_run(client: "MlflowClient", run_id: str) -> "Run | None":
     """Returns the run `run_id`, or the one that was restored from its outputs; None if neither is there any more."""
-    from mlflow.exceptions import MlflowException
-
-    try:
-        run = client.get_run(run_id)
-        if run.info.lifecycle_stage == "active":
-            return run
-    except MlflowException as error:
-        if error.error_code != "RESOURCE_DOES_NOT_EXIST":
-            raise
-    restored = client.search_runs([experiment_id(client)], f"tags.restored_from = '{run_id}'", max_results=1)
-    return restored[0] if restored else None
+    for condition in (f"attributes.run_id = '{run_id}'", f"tags.restored_from = '{run_id}'"):
+        if found := client.search_runs([experiment_id(client)], condition, max_results=1):
+            return found[0]
+    return None
 
 
 def trained(client: "MlflowClient", weights_sha256: str) -> list["Run"]:
@@ -217,28 +185,22 @@ def log_weights(run_id: str, sha256: str) -> None:
 def log_evaluation(run_id: str, model: str) -> None:
     """Logs the metrics and studies that `evaluate` found of `model`, its slices as a table that the UI compares
     between runs, and completes the run's description."""
-    report = read_json(metrics_file(model), ("intervals", "slices"))
-    metrics = {f"test/{name}": value for name, value in report.items() if type(value) is float}
-    log_metrics(run_id, metrics)
+    client, report = connect(), read_json(metrics_file(model), ("intervals", "slices"))
+    log_metrics(run_id, {f"test/{name}": value for name, value in report.items() if type(value) is float})
     log_artifacts(run_id, evaluation_reports(model), "evaluate")
-    connect().log_dict(run_id, report, "evaluate/metrics.json")
-    _log_table(run_id, "tables/slices.json", report["slices"])
-    describe(connect(), run_id, report["intervals"]["accuracy"])
-
-
-def _log_table(run_id: str, name: str, rows: Sequence[Mapping[str, Any]]) -> None:
-    """Logs rows as MLflow's `log_table` does, which however appends to a table that stands there already."""
-    client = connect()
-    columns = list(rows[0])
-    client.log_dict(run_id, {"columns": columns, "data": [[row[column] for column in columns] for row in rows]}, name)
-    client.set_tag(run_id, "mlflow.loggedArtifacts", json.dumps([{"path": name, "type": "table"}]))
+    client.log_dict(run_id, report, "evaluate/metrics.json")
+    # As MLflow's `log_table` does, which however appends to a table that stands there already.
+    columns = list(report["slices"][0])
+    rows = [[one[column] for column in columns] for one in report["slices"]]
+    client.log_dict(run_id, {"columns": columns, "data": rows}, _SLICES)
+    client.set_tag(run_id, "mlflow.loggedArtifacts", json.dumps([{"path": _SLICES, "type": "table"}]))
+    describe(client, run_id, report["intervals"]["accuracy"])
 
 
 def describe(client: "MlflowClient", run_id: str, accuracy_interval: Sequence[float] | None = None) -> None:
-    """Writes the story of a training, as far as it has come, into its run's description."""
+    """Writes into the description of a training's run how far it has come; see `run_description.of_training`."""
     run = client.get_run(run_id)
-    told = run_description.tell(run.info.status, run.data.tags, run.data.params, run.data.metrics, accuracy_interval)
-    client.set_tag(run_id, NOTE, told)
+    client.set_tag(run_id, NOTE, run_description.of_training(run.info.status, run.data, accuracy_interval))
 
 
 def log_epoch(run_id: str, epoch: Mapping[str, float]) -> None:
@@ -248,14 +210,6 @@ def log_epoch(run_id: str, epoch: Mapping[str, float]) -> None:
         return
     names = {"loss": "train/loss", "accuracy": "train/accuracy", "val_loss": "val/loss", "val_accuracy": "val/accuracy"}
     log_metrics(run_id, {names[key]: epoch[key] for key in names} | {"epoch_seconds": epoch["seconds"]}, step=step)
-
-
-def log_params(run_id: str, params: Mapping[str, Any]) -> None:
-    """Logs params in a run, without reopening it."""
-    import mlflow
-
-    connect()
-    mlflow.log_params(dict(params), run_id=run_id)
 
 
 def log_metrics(run_id: str, metrics: Mapping[str, float], *, step: int = 0) -> None:
@@ -277,32 +231,17 @@ def log_artifacts(run_id: str, folder: Path, name: str) -> None:
 
 
 def log_inputs(run_id: str, dataset: str, inputs: Mapping[str, Path], digests: Mapping[str, str] | None = None) -> None:
-    """Links the data sets of a run.
-
-    Args:
-        run_id: the run.
-        dataset: its name.
-        inputs: what DVC tracks, by context: training, validation or test.
-        digests: their md5 by path; without it those of `dvc.lock`.
-    """
+    """Links what DVC tracks at `inputs`, by context (training, validation or test), as data sets named after `dataset`
+    to a run; `digests` are their md5 by path, without it those of `dvc.lock`."""
     from mlflow.entities import Dataset, DatasetInput, InputTag
 
-    client = connect()
-    linked = client.get_run(run_id).inputs
-    known = {(item.tags[0].value, item.dataset.digest) for item in linked.dataset_inputs} if linked else set()
     digests = provenance.lock_digests() if digests is None else digests
-    named = {context: digests.get(str(path), "untracked")[:_DIGEST_LENGTH] for context, path in inputs.items()}
-    client.log_inputs(
-        run_id,
-        datasets=[
-            DatasetInput(
-                Dataset(f"{dataset}-{context}", digest, "dvc", f"dvc:{inputs[context]}"),
-                [InputTag("mlflow.data.context", context)],
-            )
-            for context, digest in named.items()
-            if (context, digest) not in known
-        ],
-    )
+    linked = []
+    for context, path in inputs.items():  # what is linked already, MLflow leaves as it is
+        digest = digests.get(str(path), "untracked")[:_DIGEST_LENGTH]
+        data = Dataset(f"{dataset}-{context}", digest, "dvc", f"dvc:{path}")
+        linked.append(DatasetInput(data, [InputTag("mlflow.data.context", context)]))
+    connect().log_inputs(run_id, datasets=linked)
 
 
 def _close_dead_runs(client: "MlflowClient") -> None:

@@ -1,4 +1,4 @@
-"""What nights leave behind goes when its time is over, and nothing else does."""
+"""What scheduled runs leave behind goes when its time is over, and nothing else does."""
 
 import json
 import sqlite3
@@ -31,7 +31,7 @@ def client(project: Path) -> "Iterator[MlflowClient]":
 
 def trained(client: "MlflowClient", dataset: str = "sample", **tags: str) -> tuple[str, Path]:
     """Makes the run of a training with a logged model; returns its id and the model's folder."""
-    with runs.tracked_run(runs.TRAINING, "tiny", {"dataset": dataset, **tags}) as run_id:
+    with runs.training_run("tiny", None, {"dataset": dataset, **tags}, {}) as run_id:
         client.log_text(run_id, "curve", "train/history.csv")
     model = client.create_logged_model(runs.experiment_id(client), source_run_id=run_id)
     folder = Path(model.artifact_location.removeprefix("file://"))
@@ -40,21 +40,21 @@ def trained(client: "MlflowClient", dataset: str = "sample", **tags: str) -> tup
     return run_id, folder
 
 
-def test_only_old_runs_of_nights_on_this_data_set_go_and_their_files_with_them(
+def test_only_old_runs_of_the_job_on_this_data_set_go_and_their_files_with_them(
     client: "MlflowClient", project: Path
 ) -> None:
-    night = {PARENT: "0" * 32}
-    (old, old_model), (shown, shown_model) = trained(client, **night), trained(client, **night)
-    (other, other_model), (by_hand, _) = trained(client, "imdb_reviews", **night), trained(client)
+    scheduled = {PARENT: "0" * 32}
+    (old, old_model), (shown, shown_model) = trained(client, **scheduled), trained(client, **scheduled)
+    (other, other_model), (manual, _) = trained(client, "imdb_reviews", **scheduled), trained(client)
     with sqlite3.connect(project / "mlflow.db") as database:
         database.execute("update runs set start_time = start_time - 200 * 86400000")
-    young, _ = trained(client, **night)
+    young, _ = trained(client, **scheduled)
     report = paths.run_file("tiny")
     report.parent.mkdir(parents=True)
     report.write_text(json.dumps({"run_id": shown}))
     somebodys = client.create_experiment("somebody's")
     client.delete_experiment(somebodys)
-    (trash,) = versions.logged_models(client, by_hand)
+    (trash,) = versions.logged_models(client, manual)
     client.delete_logged_model(trash.model_id)
 
     found = retention.plan(PARAMS, "sample", [])
@@ -64,13 +64,13 @@ def test_only_old_runs_of_nights_on_this_data_set_go_and_their_files_with_them(
     assert runs.find_run(client, old) is None and not old_model.exists()
     assert not [file for file in (project / "mlartifacts" / old).rglob("*") if file.is_file()]
     assert client.get_run(old).info.lifecycle_stage == "deleted"  # in the trash: `mlflow gc` purges it
-    for run_id in (shown, other, by_hand, young):
+    for run_id in (shown, other, manual, young):
         assert runs.find_run(client, run_id) is not None
     assert shown_model.exists() and other_model.exists()
     assert client.get_experiment(somebodys).lifecycle_stage == "deleted"  # in the trash, not gone
     with sqlite3.connect(project / "mlflow.db") as database:
-        kept = database.execute("select count(*) from logged_models where model_id = ?", (trash.model_id,)).fetchone()
-    assert kept == (1,)
+        left = database.execute("select count(*) from logged_models where model_id = ?", (trash.model_id,)).fetchone()
+    assert left == (1,)
     assert not retention.plan(PARAMS, "sample", [])
 
 
@@ -104,6 +104,6 @@ def test_versions_go_that_were_never_promoted_and_only_where_decisions_and_alias
     found = retention.plan(PARAMS, "sample", [])
     assert found.versions == ("3",) and len(found.runs) == 1
     retention.apply(found, "sample")
-    assert [str(version.version) for version in versions.all_versions(client, name)] == ["1", "2", "4"]
+    assert list(versions.all_versions(client, name)) == ["1", "2", "4"]
     assert len(versions.all_versions(client, f"{name}-decisions")) == 2
     assert not list(history_problems(client, name))

@@ -11,6 +11,7 @@ import pytest
 from conftest import track_in
 from tracked_runs import evaluation, history, track_evaluation, track_training
 
+from pipeline.project import provenance
 from pipeline.project.errors import PipelineError
 from pipeline.project.paths import BATCHES
 from pipeline.tracking import restoration, runs
@@ -67,33 +68,48 @@ def test_a_runs_description_tells_what_became_of_it(client: "MlflowClient") -> N
 
     commit = {"mlflow.source.git.commit": "0123456789", "git.dirty": "true"}
     record = track_training("stacked", seed=7, **commit)
-    told = note(client, record["run_id"])
+    text = note(client, record["run_id"])
     best = history("stacked")["val_accuracy"].max()
-    assert f"validation accuracy {best:.4f}, kept of epoch" in told
-    assert "commit `01234567` with uncommitted changes" in told
-    assert "on CPU" in told and "seed 7" in told
-    assert "test accuracy" not in told
+    assert f"validation accuracy {best:.4f}, kept of epoch" in text
+    assert "commit `01234567` with uncommitted changes" in text
+    assert "on CPU" in text and "seed 7" in text
+    assert "test accuracy" not in text
 
     track_evaluation(record)
     accuracy, (low, high) = evaluation("stacked")["accuracy"], evaluation("stacked")["intervals"]["accuracy"]
-    told = note(client, record["run_id"])
-    assert f"test accuracy **{accuracy:.4f}**, 95% interval {low:.4f} to {high:.4f}" in told
+    text = note(client, record["run_id"])
+    assert f"test accuracy **{accuracy:.4f}**, 95% interval {low:.4f} to {high:.4f}" in text
 
 
 def test_a_runs_name_says_model_and_time_or_dvc_experiment(client: "MlflowClient") -> None:
     record = track_training("single")
     begun = datetime.fromisoformat(record["begun"]).astimezone()
     assert client.get_run(record["run_id"]).info.run_name == f"single {begun:%m-%d %H:%M}"
-    trial = track_training("single", **{"dvc.experiment": "wider"})
-    assert client.get_run(trial["run_id"]).info.run_name == "single wider"
+    of_experiment = track_training("single", **{"dvc.experiment": "wider"})
+    assert client.get_run(of_experiment["run_id"]).info.run_name == "single wider"
 
 
-def test_a_run_that_is_no_training_is_told_from_trainings(client: "MlflowClient") -> None:
+def test_a_run_that_is_no_training_is_none_among_the_trainings(client: "MlflowClient") -> None:
     training = track_training("single")["run_id"]
-    with runs.tracked_run("retrain", "retrain 11-23", {"new_reviews": "120"}) as job:
-        pass
-    assert {run.info.run_id: run.info.status for run in found_runs(client)} == {job: "FINISHED", training: "FINISHED"}
+    job = client.create_run(runs.experiment_id(client), run_name="retrain 11-23", tags={runs.KIND: "retrain"})
+    client.set_terminated(job.info.run_id)
+    statuses = {run.info.run_id: run.info.status for run in found_runs(client)}
+    assert statuses == {job.info.run_id: "FINISHED", training: "FINISHED"}
     assert [run.info.run_id for run in found_runs(client, "tags.kind = 'training'")] == [training]
+
+
+def test_a_run_whose_process_was_killed_is_closed_and_described_where_it_is_a_training(client: "MlflowClient") -> None:
+    with runs.training_run("single", None, {"model": "single", "dataset": "sample"}, {}) as training:
+        pass
+    job = client.create_run(runs.experiment_id(client), tags={runs.KIND: "retrain"}).info.run_id
+    for run_id in (training, job):
+        for name, value in provenance.process_tags().items():
+            client.set_tag(run_id, name, "0.0" if name == "process.started" else value)  # another one with its number
+        client.update_run(run_id, status="RUNNING")
+    runs.connect.cache_clear()
+    runs.connect()
+    assert {run.info.status for run in found_runs(client)} == {"KILLED"}
+    assert "**single** on **sample**: interrupted" in note(client, training)
     assert "mlflow.note.content" not in client.get_run(job).data.tags
 
 
