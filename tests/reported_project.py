@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from pipeline.evaluation import comparison, metrics, model_report
+from pipeline.evaluation import comparison, metrics, significance
 from pipeline.project import atomic, paths
 from pipeline.project.training_record import write_run
 from pipeline.reporting import results
@@ -110,13 +110,13 @@ def write(folder: Path, models: Mapping[str, float] = TWO) -> None:
     atomic.write_table(paths.SPLIT_TABLES / "test.parquet", test)
     for name, table in tables.items():
         label, logit = table["label"].to_numpy(), table["logit"].to_numpy()
-        found = model_report.report(label, logit, bins=15, samples=100, seed=42)
+        found = significance.report(label, logit, bins=15, samples=100, seed=42)
         atomic.write_table(paths.predictions_file(name), table)
         if name == paths.NGRAMS:
             atomic.write_json(paths.metrics_file(name), found | {"features": 615_616})
             atomic.write_json(paths.run_file(name), {"metrics": {"training_seconds": 17.0}})
             continue
-        found["slices"] = model_report.slices(label, logit, LENGTH, samples=100, seed=42)
+        found["slices"] = significance.slices(label, logit, LENGTH, samples=100, seed=42)
         atomic.write_json(paths.metrics_file(name), found)
         reports = paths.evaluation_reports(name)
         atomic.write_json(reports / "padding_study.json", padding_study())
@@ -131,7 +131,7 @@ def write(folder: Path, models: Mapping[str, float] = TWO) -> None:
         epochs = {"epoch": [1, 2], "accuracy": [0.7, 0.8], "loss": [0.6, 0.5]}
         history = pd.DataFrame(epochs | {"val_accuracy": [0.75, 0.74], "val_loss": [0.5, 0.6]})
         history.to_csv(paths.train_reports(name) / "history.csv", index=False)
-    compared = comparison.compare(tables, [paths.NGRAMS], "stacked", LENGTH, TEXT, samples=100, seed=42)
+    compared = comparison.compare(tables, "stacked", LENGTH, TEXT, samples=100, seed=42)
     atomic.write_json(paths.COMPARISON_REPORT, compared)
     write_curves(tables, list(models), bins=15)
     write_data_reports()

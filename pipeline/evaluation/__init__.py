@@ -1,1 +1,1 @@
-"""How good a model is, whether a difference is real, and where it lies."""
+"""How good a model is, whether a difference is significant, and where it lies."""

@@ -4,14 +4,11 @@ A label is 0 (negative) or 1 (positive). A review is predicted positive when its
 when its logit is above 0. What the rows do not define (the ROC AUC of one class alone) is absent, never a stand-in.
 """
 
-from typing import TYPE_CHECKING
+from typing import Any
 
 import numpy as np
 
 from pipeline.project.errors import PipelineError
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 METRICS = ("loss", "accuracy", "precision", "recall", "f1", "roc_auc", "average_precision", "ece")
 
@@ -39,52 +36,42 @@ def binary_metrics(label: np.ndarray, logit: np.ndarray, *, bins: int) -> dict[s
         ValueError: no rows, unequal lengths, or a label that is neither 0 nor 1.
         PipelineError: a logit is not finite.
     """
-    metrics = Rows(label, logit, bins).metrics(np.ones((1, len(label))))
+    metrics = weighted_metrics(label, logit, np.ones((1, len(label))), bins=bins)
     return {name: float(value[0]) for name, value in metrics.items() if np.isfinite(value[0])}
 
 
-class Rows:
-    """Rows in descending order of logit, so that any weighting of them needs running sums and no further sort."""
-
-    def __init__(self, label: np.ndarray, logit: np.ndarray, bins: int) -> None:
-        label, logit = checked(label, logit)
-        self.order = np.argsort(-logit, kind="stable")
-        self.label = label[self.order].astype(np.float64)
-        logit = logit[self.order]
-        chance = probability(logit)
-        self.cross_entropy = np.logaddexp(0, np.where(self.label == 1, -logit, logit))
-        self.gap = chance - self.label
-        self.bin_starts = np.unique(bin_of(chance, bins)[::-1], return_index=True)[1]  # in ascending order of logit
-        self.predicted_positive = int((logit > 0).sum())
-        self.threshold_ends = np.append(np.flatnonzero(np.diff(logit)), len(logit) - 1)  # rows of equal logit are one
-
-    def metrics(self, weights: np.ndarray) -> dict[str, np.ndarray]:
-        """Returns each metric, <float64>[samples], of rows weighted by <float64>[samples, rows]; NaN if undefined."""
-        weights = weights[:, self.order]
-        # einsum and reduceat instead of a matrix product: the threads of BLAS stall for minutes on busy cores.
-        loss = np.einsum("sr,r->s", weights, self.cross_entropy)
-        gaps = np.add.reduceat((weights * self.gap)[:, ::-1], self.bin_starts, axis=1)
-        all_ = np.cumsum(weights, axis=1)
-        true = np.cumsum(weights * self.label, axis=1)
-        total, positives = all_[:, -1], true[:, -1]
-        negatives = total - positives
-        last = self.predicted_positive - 1
-        alarms, hits = (all_[:, last], true[:, last]) if self.predicted_positive else (0 * total, 0 * total)
-        all_, true = all_[:, self.threshold_ends], true[:, self.threshold_ends]
-        recalled = np.diff(true, axis=1, prepend=0)
-        false_steps = np.diff(all_ - true, axis=1, prepend=0)
-        precision = np.divide(true, all_, out=np.zeros_like(true), where=all_ > 0)
-        with np.errstate(divide="ignore", invalid="ignore"):
-            return {
-                "loss": loss / total,
-                "accuracy": (hits + negatives - (alarms - hits)) / total,
-                "precision": np.where(positives > 0, hits / np.maximum(alarms, 1), np.nan),
-                "recall": hits / positives,
-                "f1": np.where(positives > 0, 2 * hits / (alarms + positives), np.nan),
-                "roc_auc": (false_steps * (true - recalled / 2)).sum(axis=1) / (positives * negatives),
-                "average_precision": (recalled * precision).sum(axis=1) / positives,
-                "ece": np.abs(gaps).sum(axis=1) / total,
-            }
+def weighted_metrics(label: np.ndarray, logit: np.ndarray, weights: np.ndarray, *, bins: int) -> dict[str, np.ndarray]:
+    """Returns METRICS, <float64>[samples] each, of rows that count as often as <float64>[samples, rows] `weights` say;
+    NaN where undefined. Arguments and errors as in `binary_metrics`."""
+    label, logit = checked(label, logit)
+    order = np.argsort(-logit, kind="stable")  # once sorted, any weighting of the rows needs running sums alone
+    label, logit, weights = label[order].astype(np.float64), logit[order], weights[:, order]
+    probabilities = probability(logit)
+    # einsum and reduceat instead of a matrix product: the threads of BLAS stall for minutes on busy cores.
+    loss = np.einsum("sr,r->s", weights, np.logaddexp(0, np.where(label == 1, -logit, logit)))
+    bin_starts = np.unique(bin_of(probabilities, bins)[::-1], return_index=True)[1]  # in ascending order of logit
+    gaps = np.add.reduceat((weights * (probabilities - label))[:, ::-1], bin_starts, axis=1)
+    counted, true = np.cumsum(weights, axis=1), np.cumsum(weights * label, axis=1)
+    total, positives = counted[:, -1], true[:, -1]
+    negatives = total - positives
+    called = int((logit > 0).sum())
+    alarms, hits = (counted[:, called - 1], true[:, called - 1]) if called else (0 * total, 0 * total)
+    threshold_ends = np.append(np.flatnonzero(np.diff(logit)), len(logit) - 1)  # rows of equal logit are one
+    counted, true = counted[:, threshold_ends], true[:, threshold_ends]
+    recalled = np.diff(true, axis=1, prepend=0)
+    false_steps = np.diff(counted - true, axis=1, prepend=0)
+    precision = np.divide(true, counted, out=np.zeros_like(true), where=counted > 0)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return {
+            "loss": loss / total,
+            "accuracy": (hits + negatives - (alarms - hits)) / total,
+            "precision": np.where(positives > 0, hits / np.maximum(alarms, 1), np.nan),
+            "recall": hits / positives,
+            "f1": np.where(positives > 0, 2 * hits / (alarms + positives), np.nan),
+            "roc_auc": (false_steps * (true - recalled / 2)).sum(axis=1) / (positives * negatives),
+            "average_precision": (recalled * precision).sum(axis=1) / positives,
+            "ece": np.abs(gaps).sum(axis=1) / total,
+        }
 
 
 def checked(label: np.ndarray, logit: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -102,21 +89,18 @@ def checked(label: np.ndarray, logit: np.ndarray) -> tuple[np.ndarray, np.ndarra
     return label, logit
 
 
-def bin_of(chance: np.ndarray, bins: int) -> np.ndarray:
+def bin_of(probabilities: np.ndarray, bins: int) -> np.ndarray:
     """Returns <int>[rows], the bin of equal width that each probability falls into."""
     # A probability on an edge belongs to the bin below, as in scikit-learn's calibration_curve.
-    return np.searchsorted(np.linspace(0, 1, bins + 1)[1:-1], chance)
+    return np.searchsorted(np.linspace(0, 1, bins + 1)[1:-1], probabilities)
 
 
-def confusion(label: np.ndarray, logit: np.ndarray) -> "pd.DataFrame":
-    """Returns the four counts: columns actual, predicted (each negative or positive) and reviews."""
-    import pandas as pd
-
+def confusion(label: np.ndarray, logit: np.ndarray) -> list[dict[str, Any]]:
+    """Returns the four counts, row by row: actual, predicted (each negative or positive) and reviews."""
     label, logit = checked(label, logit)
     names = ("negative", "positive")
-    cells = [
-        (names[actual], names[predicted], int(((label == actual) & ((logit > 0) == predicted)).sum()))
-        for actual in (0, 1)
-        for predicted in (0, 1)
+    counts = np.bincount(2 * label + (logit > 0), minlength=4).reshape(2, 2)
+    return [
+        {"actual": names[actual], "predicted": names[predicted], "reviews": int(count)}
+        for (actual, predicted), count in np.ndenumerate(counts)
     ]
-    return pd.DataFrame(cells, columns=["actual", "predicted", "reviews"])

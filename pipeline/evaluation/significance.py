@@ -1,13 +1,26 @@
-"""What a difference or a metric is worth: bootstrap intervals and the McNemar test."""
+"""Metrics with their bootstrap intervals, over all reviews and by slice, and the McNemar test of a difference."""
 
 from typing import Any
 
 import numpy as np
 
-from pipeline.evaluation.metrics import METRICS, Rows, checked
+from pipeline.evaluation.metrics import METRICS, binary_metrics, checked, confusion, weighted_metrics
 
-INTERVAL_LEVEL = 0.95
+CONFIDENCE = 0.95
 _ROWS_AT_ONCE = 200_000  # resample counts held at a time: 1.6 MB of float64, which stay in the cache
+
+
+def report(label: np.ndarray, logit: np.ndarray, *, bins: int, samples: int, seed: int) -> dict[str, Any]:
+    """Returns the metrics as plain numbers by name, and beside them `reviews`, `intervals` and `confusion`.
+
+    Arguments and errors as in `bootstrap_intervals`.
+    """
+    return {
+        **binary_metrics(label, logit, bins=bins),
+        "reviews": len(label),
+        "intervals": bootstrap_intervals(label, logit, bins=bins, samples=samples, seed=seed),
+        "confusion": confusion(label, logit),
+    }
 
 
 def bootstrap_intervals(
@@ -20,47 +33,69 @@ def bootstrap_intervals(
     and the interval of a well calibrated model would lie above its own ECE.
     Arguments and errors as in `binary_metrics`.
     """
-    rows = Rows(label, logit, bins)
-    count = len(rows.label)
+    label, logit = checked(label, logit)
+    count = len(label)
     generator = np.random.default_rng(seed)
     block = max(1, _ROWS_AT_ONCE // count)
-    drawn: dict[str, list[np.ndarray]] = {name: [] for name in METRICS if name != "ece"}
+    drawn = []
     for start in range(0, samples, block):
         size = min(block, samples - start)
         draws = [np.bincount(generator.integers(count, size=count), minlength=count) for _ in range(size)]
-        metrics = rows.metrics(np.array(draws, np.float64))
-        for name, values in drawn.items():
-            values.append(metrics[name])
-    intervals = {}
-    for name, blocks in drawn.items():
-        resampled = np.concatenate(blocks)
-        if np.isfinite(resampled).any():
-            intervals[name] = percentile_interval(resampled)
-    return intervals
+        drawn.append(weighted_metrics(label, logit, np.array(draws, np.float64), bins=bins))
+    resampled = {name: np.concatenate([metrics[name] for metrics in drawn]) for name in METRICS if name != "ece"}
+    return {name: percentile_interval(values) for name, values in resampled.items() if np.isfinite(values).any()}
 
 
-def percentile_interval(values: np.ndarray, level: float = INTERVAL_LEVEL) -> list[float]:
-    """Returns [low, high], between which the share `level` of the values lies; NaN does not count."""
-    tail = 100 * (1 - level) / 2
+def percentile_interval(values: np.ndarray, confidence: float = CONFIDENCE) -> list[float]:
+    """Returns [low, high], between which the share `confidence` of the values lies; NaN does not count."""
+    tail = 100 * (1 - confidence) / 2
     return [float(bound) for bound in np.nanpercentile(values, (tail, 100 - tail))]
 
 
+def slice_masks(label: np.ndarray, length: np.ndarray) -> dict[str, np.ndarray]:
+    """Returns the rows, <bool>[rows], of each slice that has any: length_quartile_1 (shortest) to 4, and both labels.
+
+    Reviews of equal length are in one quartile, so quartiles are of equal size only as far as ties allow.
+    """
+    label, length = np.asarray(label), np.asarray(length)
+    quartile = np.searchsorted(np.quantile(length, (0.25, 0.5, 0.75)), length)
+    masks = {f"length_quartile_{index + 1}": quartile == index for index in range(4)}
+    masks |= {"label_negative": label == 0, "label_positive": label == 1}
+    return {name: mask for name, mask in masks.items() if mask.any()}
+
+
+def slices(
+    label: np.ndarray, logit: np.ndarray, length: np.ndarray, *, samples: int, seed: int
+) -> list[dict[str, Any]]:
+    """Returns for each slice of `slice_masks` its reviews, shortest and longest length, accuracy and its interval."""
+    label, logit = checked(label, logit)
+    right = (logit > 0) == label
+    results = []
+    for name, mask in slice_masks(label, length).items():
+        rows, hits = int(mask.sum()), int(right[mask].sum())
+        draws = np.random.default_rng(seed).binomial(rows, hits / rows, size=samples)  # resampling rights and wrongs
+        results.append(
+            {
+                "slice": name,
+                "reviews": rows,
+                "shortest": int(length[mask].min()),
+                "longest": int(length[mask].max()),
+                "accuracy": hits / rows,
+                "interval": percentile_interval(draws / rows),
+            }
+        )
+    return results
+
+
 def paired_accuracy(
-    label: np.ndarray,
-    logit: np.ndarray,
-    other: np.ndarray,
-    *,
-    samples: int,
-    seed: int,
-    interval_level: float = INTERVAL_LEVEL,
+    label: np.ndarray, logit: np.ndarray, other: np.ndarray, *, samples: int, seed: int, confidence: float = CONFIDENCE
 ) -> dict[str, Any]:
     """Compares two models' accuracy on the same rows.
 
     Returns:
         `difference`: accuracy of `logit` less that of `other`; `interval`: its paired percentile bootstrap interval
-        (Efron 1979) of `interval_level`;
-        `only_first_right` and `only_second_right`: reviews on which they disagree; `mcnemar_p`: the two-sided exact
-        McNemar test's p-value (McNemar 1947), 1 where they never disagree.
+        (Efron 1979) of this `confidence`; `only_first_right` and `only_second_right`: reviews on which they disagree;
+        `mcnemar_p`: the two-sided exact McNemar test's p-value (McNemar 1947), 1 where they never disagree.
 
     Raises:
         ValueError, PipelineError: as in `binary_metrics`.
@@ -75,7 +110,7 @@ def paired_accuracy(
     draws = np.random.default_rng(seed).multinomial(rows, shares, size=samples)
     return {
         "difference": (gained - lost) / rows,
-        "interval": percentile_interval((draws[:, 0] - draws[:, 1]) / rows, interval_level),
+        "interval": percentile_interval((draws[:, 0] - draws[:, 1]) / rows, confidence),
         "only_first_right": gained,
         "only_second_right": lost,
         "mcnemar_p": float(binomtest(gained, gained + lost).pvalue) if gained + lost else 1.0,

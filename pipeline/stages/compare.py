@@ -36,7 +36,7 @@ def main() -> None:
     )
     length = read_table(predictions_file(best), ("length",))["length"].to_numpy()
     samples, seed = params.evaluate.bootstrap_samples, params.seed
-    compared = comparison.compare(predictions, [NGRAMS], best, length, test["text"], samples=samples, seed=seed)
+    compared = comparison.compare(predictions, best, length, test["text"], samples=samples, seed=seed)
     write_json(COMPARISON_REPORT, compared)
     write_curves(predictions, list(params.models), bins=params.evaluate.calibration_bins)
 

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from pipeline.evaluation.metrics import probability
-from pipeline.evaluation.model_report import report, slices
+from pipeline.evaluation.significance import report, slices
 from pipeline.project.atomic import atomic_write, read_table, write_json, write_table
 from pipeline.project.errors import DataError
 from pipeline.project.params import Params, load_params, model_argument

@@ -3,7 +3,7 @@
 import time
 
 from pipeline.evaluation.metrics import binary_metrics, probability
-from pipeline.evaluation.model_report import report
+from pipeline.evaluation.significance import report
 from pipeline.ngrams.classifier import fit_ngrams
 from pipeline.project.atomic import read_table, write_json, write_table
 from pipeline.project.params import load_params

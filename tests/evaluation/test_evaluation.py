@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 from sklearn import metrics as reference
 
-from pipeline.evaluation import curves, metrics, model_report, significance
+from pipeline.evaluation import curves, metrics, significance
 from pipeline.project.errors import DataError, PipelineError
 from pipeline.stages.evaluate import predict
 from pipeline.studies import padding_study
@@ -161,7 +161,7 @@ def test_a_thinned_curve_passes_within_a_hundredth_of_every_point(curve: Curve, 
 
 def test_confusion_counts_every_review_once() -> None:
     label, logit = scored(500)
-    table = metrics.confusion(label, logit)
+    table = pd.DataFrame(metrics.confusion(label, logit))
     assert table["reviews"].tolist() == reference.confusion_matrix(label, logit > 0).ravel().tolist()
     assert table.iloc[1].tolist()[:2] == ["negative", "positive"]
 
@@ -170,7 +170,7 @@ def test_the_report_holds_plain_numbers_by_name_and_is_json() -> None:
     import json
 
     label, logit = scored(500)
-    reported = model_report.report(label, logit, bins=BINS, samples=100, seed=0)
+    reported = significance.report(label, logit, bins=BINS, samples=100, seed=0)
     assert all(type(reported[name]) is float for name in metrics.METRICS)
     assert json.loads(json.dumps(reported, allow_nan=False)) == reported
 
@@ -178,7 +178,7 @@ def test_the_report_holds_plain_numbers_by_name_and_is_json() -> None:
 def test_slices_divide_the_reviews_by_length_and_by_label() -> None:
     label, logit = scored(1000)
     length = np.random.default_rng(3).integers(10, 512, 1000)
-    by_name = {each["slice"]: each for each in model_report.slices(label, logit, length, samples=100, seed=0)}
+    by_name = {each["slice"]: each for each in significance.slices(label, logit, length, samples=100, seed=0)}
     quartiles = [by_name[f"length_quartile_{index}"] for index in (1, 2, 3, 4)]
     assert sum(each["reviews"] for each in quartiles) == 1000
     assert all(abs(each["reviews"] - 250) < 10 for each in quartiles)
@@ -189,11 +189,11 @@ def test_slices_divide_the_reviews_by_length_and_by_label() -> None:
 
 
 def test_reviews_of_one_length_are_one_slice() -> None:
-    masks = model_report.slice_masks(np.array([0, 1, 1]), np.array([512, 512, 512]))
+    masks = significance.slice_masks(np.array([0, 1, 1]), np.array([512, 512, 512]))
     assert set(masks) == {"length_quartile_1", "label_negative", "label_positive"}
 
 
-def test_a_better_model_is_better_beyond_chance_and_a_model_is_not_better_than_itself() -> None:
+def test_a_better_model_is_significantly_better_and_a_model_is_not_better_than_itself() -> None:
     label, logit = scored(2000)
     worse = logit.copy()
     worse[:200] *= -1

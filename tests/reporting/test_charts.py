@@ -21,7 +21,7 @@ from pipeline.text.batching import make_batches
 GENERATOR = np.random.default_rng(0)
 LABEL = GENERATOR.integers(0, 2, 2000)
 LOGIT = GENERATOR.normal(2 * LABEL - 1, 1.5)
-CONFUSION = metrics.confusion(LABEL, LOGIT)
+CONFUSION = pd.DataFrame(metrics.confusion(LABEL, LOGIT))
 MEASURED = {"roc_auc": 0.9, "average_precision": 0.91, "ece": 0.02, "confusion": CONFUSION.to_dict("records")}
 HISTORY = pd.DataFrame(
     {
