@@ -1,8 +1,5 @@
-"""Short sentences, written by hand, that show what a model of movie reviews can and cannot read.
-
-They were written before any model was asked, and stand as they are whatever a model makes of them: they are examples
-for the model card, no measurement.
-"""
+"""Short sentences that show what a model of movie reviews can and cannot read: examples for the model card, no
+measurement. They were written before any model was scored, and stand whatever a model makes of them."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -28,15 +25,15 @@ SENTENCES: tuple[tuple[str, str, str | None], ...] = (
 def limits(scored: Callable[[Sequence[str]], np.ndarray]) -> dict[str, Any]:
     """Returns `sentences`, for each what it tries (`kind`), `text`, `expected`, the `probability` of positive that
     `scored` gives it, and `right`, None where no label is expected."""
-    chances = scored([text for _, text, _ in SENTENCES])
+    probabilities = scored([text for _, text, _ in SENTENCES])
     sentences = [
         {
             "kind": kind,
             "text": text,
             "expected": expected,
-            "probability": float(chance),
-            "right": None if expected is None else bool((chance > 0.5) == (expected == "positive")),
+            "probability": float(probability),
+            "right": None if expected is None else bool((probability > 0.5) == (expected == "positive")),
         }
-        for (kind, text, expected), chance in zip(SENTENCES, chances, strict=True)
+        for (kind, text, expected), probability in zip(SENTENCES, probabilities, strict=True)
     ]
     return {"sentences": sentences}

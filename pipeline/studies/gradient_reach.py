@@ -46,8 +46,7 @@ def study(
     Args:
         train, validation: tables of reviews with label and token_ids.
         vocabulary_size: number of token ids, padding included.
-        seed: of weights and order.
-        epochs: for how many the networks are trained.
+        seed, epochs: of the training.
 
     Returns:
         `steps` (the median length of the training reviews), `units`, `reviews` (trained, measured and validated),
@@ -62,13 +61,13 @@ def study(
     cells = {}
     for cell in CELLS:
         model = build_network(cell, vocabulary_size, seed)
-        untrained = gradients(model, *measured)
+        untrained = by_distance(gradients(model, *measured))
         model.fit(reviews, label, batch_size=BATCH_SIZE, epochs=epochs, verbose=0)
-        _, accuracy = model.evaluate(held_out, held_out_label, batch_size=BATCH_SIZE, verbose=0)
+        accuracy = model.evaluate(held_out, held_out_label, batch_size=BATCH_SIZE, verbose=0)[1]
         cells[cell] = {
             "parameters": model.count_params(),
             "val_accuracy": float(accuracy),
-            "untrained": by_distance(untrained),
+            "untrained": untrained,
             "trained": by_distance(gradients(model, *measured)),
         }
     return {
@@ -83,13 +82,8 @@ def study(
 
 def gradients(model: "keras.Model", token_ids: np.ndarray, label: np.ndarray) -> np.ndarray:
     """Returns <float>[reviews, steps], the norm of the gradient of each review's cross-entropy with respect to the
-    embedded input of each step.
-
-    Args:
-        model: three layers: embedding, a recurrent layer that returns its last state, logit.
-        token_ids: <int32>[reviews, steps], without padding.
-        label: <float32>[reviews].
-    """
+    embedded input of each step; `model` is one of `build_network`, `token_ids` <int32>[reviews, steps] without
+    padding, `label` <float32>[reviews]."""
     import tensorflow as tf
 
     embedding, recurrent, logit = model.layers[-3:]

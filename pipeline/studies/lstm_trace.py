@@ -15,7 +15,6 @@ vanish. (`gradient_reach` measures that.) Keras puts the four side by side, in t
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -31,22 +30,14 @@ EXAMPLE = (
 )
 """Written for the figure: praise first, then a verdict that turns."""
 SHOWN_UNITS = 8
+SHOWN_STEPS = ("input_gate", "forget_gate", "output_gate", "cell")
 
 
-@dataclass(frozen=True)
-class Steps:
-    """What each step of one sequence computed, <float64>[steps, units] each."""
-
-    input_gate: np.ndarray
-    forget_gate: np.ndarray
-    candidate: np.ndarray
-    output_gate: np.ndarray
-    cell: np.ndarray
-    hidden: np.ndarray
-
-
-def lstm_steps(inputs: np.ndarray, kernel: np.ndarray, recurrent_kernel: np.ndarray, bias: np.ndarray) -> Steps:
-    """Runs one LSTM layer over one sequence, from states of zero.
+def lstm_steps(
+    inputs: np.ndarray, kernel: np.ndarray, recurrent_kernel: np.ndarray, bias: np.ndarray
+) -> dict[str, np.ndarray]:
+    """Returns what each step of an LSTM layer computes along one sequence, from states of zero: input_gate,
+    forget_gate, candidate, output_gate, cell, hidden, <float64>[steps, units] each.
 
     Args:
         inputs: <float>[steps, features].
@@ -61,7 +52,8 @@ def lstm_steps(inputs: np.ndarray, kernel: np.ndarray, recurrent_kernel: np.ndar
         cell = f * cell + i * g
         hidden = o * np.tanh(cell)
         steps.append((i, f, g, o, cell, hidden))
-    return Steps(*(np.array(values) for values in zip(*steps, strict=True)))
+    names = ("input_gate", "forget_gate", "candidate", "output_gate", "cell", "hidden")
+    return dict(zip(names, np.stack(steps, axis=1), strict=True))
 
 
 def _logistic(x: np.ndarray) -> np.ndarray:
@@ -75,8 +67,7 @@ def along(
 
     Args:
         model: a model of `training.networks` whose cell is an LSTM.
-        scored: reviews as token ids to their probabilities, for what the whole model would say had the text ended
-            there.
+        scored: reviews as token ids to their probabilities.
 
     Returns:
         `text`, `tokens` (its subwords), `layer`, `units` (how many); `shown`, the SHOWN_UNITS units whose cell state
@@ -95,18 +86,15 @@ def along(
     layer.build((None, None, embedded.shape[1]))
     layer.set_weights(weights)
     expected = keras.ops.convert_to_numpy(layer(embedded[None]))[0]
-    shown = np.sort(np.argsort(-np.ptp(steps.cell, axis=0), kind="stable")[:SHOWN_UNITS])
+    shown = np.sort(np.argsort(-np.ptp(steps["cell"], axis=0), kind="stable")[:SHOWN_UNITS])
     return {
         "text": text,
         "tokens": [tokenizer.decode([token]) for token in token_ids],
         "layer": "bidirectional_1, forward",
         "units": units,
         "shown": shown.tolist(),
-        **{
-            name: getattr(steps, name)[:, shown].T.round(4).tolist()
-            for name in ("input_gate", "forget_gate", "output_gate", "cell")
-        },
-        "mean_forget_gate": float(steps.forget_gate.mean()),
+        **{name: steps[name][:, shown].T.round(4).tolist() for name in SHOWN_STEPS},
+        "mean_forget_gate": float(steps["forget_gate"].mean()),
         "probability": scored([token_ids[:end] for end in range(1, len(token_ids) + 1)]).tolist(),
-        "largest_difference": float(np.abs(steps.hidden - expected).max()),
+        "largest_difference": float(np.abs(steps["hidden"] - expected).max()),
     }

@@ -46,61 +46,47 @@ def padding_study(
         `largest_change` and `mean_change` in probability over all reviews, `flipped` (reviews whose predicted label
         changed).
     """
+    count = len(reviews)
     rows = [*reviews, *sentences.values()]
     widths = {f"padded_to_{width}": width for width in (PAD_SHORT, FAR_BEYOND * max_tokens)}
-    results: dict[str, Any] = {}
-    largest_masked_change = 0.0
+
+    def outcome(probabilities: np.ndarray) -> dict[str, Any]:
+        return {
+            "accuracy": float(((probabilities[:count] > 0.5) == label).mean()),
+            "sentences": dict(zip(sentences, probabilities[count:].tolist(), strict=True)),
+        }
+
+    results: dict[str, dict[str, Any]] = {}
+    largest = {"masked": 0.0, "unmasked": 0.0}  # change in probability, of the sentences too
     for mode, masked in (("masked", True), ("unmasked", False)):
         unpadded = _probabilities(score, rows, 0, masked)
-        results[mode] = {"unpadded": _outcome(unpadded, label, sentences)}
+        results[mode] = {"unpadded": outcome(unpadded)}
         for name, width in widths.items():
             padded = np.array([len(row) < width for row in rows])
-            chance = unpadded.copy()  # a row that gets no padding is the same row
-            chance[padded] = _probabilities(score, [rows[index] for index in np.flatnonzero(padded)], width, masked)
-            results[mode][name] = _outcome(chance, label, sentences) | _effect(
-                unpadded[: len(reviews)], chance[: len(reviews)], padded[: len(reviews)]
-            )
-            if masked:
-                largest_masked_change = max(largest_masked_change, float(np.abs(chance - unpadded).max()))
-    return {
-        "reviews": len(reviews),
-        "widths": widths,
-        "tolerance": TOLERANCE,
-        "masking_holds": largest_masked_change < TOLERANCE,
-        **results,
-    }
-
-
-def _outcome(chance: np.ndarray, label: np.ndarray, sentences: Mapping[str, np.ndarray]) -> dict[str, Any]:
-    reviews = len(label)
-    return {
-        "accuracy": float(((chance[:reviews] > 0.5) == label).mean()),
-        "sentences": dict(zip(sentences, chance[reviews:].tolist(), strict=True)),
-    }
-
-
-def _effect(unpadded: np.ndarray, chance: np.ndarray, padded: np.ndarray) -> dict[str, Any]:
-    change = np.abs(chance - unpadded)
-    return {
-        "padded": int(padded.sum()),
-        "largest_change": float(change.max()),
-        "mean_change": float(change.mean()),
-        "flipped": int(((chance > 0.5) != (unpadded > 0.5)).sum()),
-    }
+            probabilities = unpadded.copy()  # a row that gets no padding is the same row
+            probabilities[padded] = _probabilities(score, [row for row in rows if len(row) < width], width, masked)
+            change = np.abs(probabilities - unpadded)
+            results[mode][name] = outcome(probabilities) | {
+                "padded": int(padded[:count].sum()),
+                "largest_change": float(change[:count].max()),
+                "mean_change": float(change[:count].mean()),
+                "flipped": int(((probabilities > 0.5) != (unpadded > 0.5))[:count].sum()),
+            }
+            largest[mode] = max(largest[mode], float(change.max()))
+    holds = largest["masked"] < TOLERANCE
+    return {"reviews": count, "widths": widths, "tolerance": TOLERANCE, "masking_holds": holds} | results
 
 
 def _probabilities(score: Scorer, rows: Sequence[np.ndarray], width: int, masked: bool) -> np.ndarray:
     """Returns <float64>[rows] probabilities of rows padded to at least `width`; only rows of one width share a batch,
     so that nothing is padded further than asked."""
     widths = np.array([max(len(row), width) for row in rows], np.int64)
-    members, batches = [], []
-    for each in np.unique(widths):
-        same = np.flatnonzero(widths == each)
-        for start in range(0, len(same), _ROWS_PER_BATCH):
-            chosen = same[start : start + _ROWS_PER_BATCH]
-            members.append(chosen)
-            batches.append(pad([rows[index] for index in chosen], int(each)))
-    chances = np.empty(len(rows))
-    for chosen, scored in zip(members, score(batches, masked), strict=True):
-        chances[chosen] = scored
-    return chances
+    same_width = [np.flatnonzero(widths == each) for each in np.unique(widths)]
+    members = [
+        part for same in same_width for part in np.split(same, range(_ROWS_PER_BATCH, len(same), _ROWS_PER_BATCH))
+    ]
+    batches = [pad([rows[index] for index in part], int(widths[part[0]])) for part in members]
+    probabilities = np.empty(len(rows))
+    for part, scored in zip(members, score(batches, masked), strict=True):
+        probabilities[part] = scored
+    return probabilities

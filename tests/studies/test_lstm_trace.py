@@ -27,7 +27,7 @@ def test_numpy_computes_what_keras_does(steps: int, scale: float, seed: int) -> 
     layer.build((None, steps, FEATURES))
     layer.set_weights([generator.normal(scale=scale, size=weight.shape) for weight in layer.get_weights()])
     written_out = lstm_steps(inputs, *layer.get_weights())
-    np.testing.assert_allclose(written_out.hidden, layer(inputs[None])[0], atol=1e-5)
+    np.testing.assert_allclose(written_out["hidden"], layer(inputs[None])[0], atol=1e-5)
 
 
 def test_the_gates_do_what_their_names_say() -> None:
@@ -37,12 +37,12 @@ def test_the_gates_do_what_their_names_say() -> None:
     kernel[0] = [100.0, 0.0, 10.0, 0.0]  # an input of 1 opens the input gate and sets the candidate to 1
     inputs = np.array([[1.0], [0.0], [0.0]])
     keeping = lstm_steps(inputs, kernel, recurrent, np.array([shut, wide_open, 0.0, wide_open]))
-    np.testing.assert_allclose(keeping.cell[:, 0], [1, 1, 1], atol=1e-6)
-    np.testing.assert_allclose(keeping.hidden[:, 0], np.tanh([1, 1, 1]), atol=1e-6)
+    np.testing.assert_allclose(keeping["cell"][:, 0], [1, 1, 1], atol=1e-6)
+    np.testing.assert_allclose(keeping["hidden"][:, 0], np.tanh([1, 1, 1]), atol=1e-6)
     forgetting = lstm_steps(inputs, kernel, recurrent, np.array([shut, shut, 0.0, wide_open]))
-    np.testing.assert_allclose(forgetting.cell[:, 0], [1, 0, 0], atol=1e-6)
+    np.testing.assert_allclose(forgetting["cell"][:, 0], [1, 0, 0], atol=1e-6)
     hiding = lstm_steps(inputs, kernel, recurrent, np.array([shut, wide_open, 0.0, shut]))
-    np.testing.assert_allclose(hiding.hidden[:, 0], [0, 0, 0], atol=1e-6)
+    np.testing.assert_allclose(hiding["hidden"][:, 0], [0, 0, 0], atol=1e-6)
 
 
 @pytest.mark.parametrize("units", [[12], [12, 4]])
