@@ -78,7 +78,7 @@ class Report:
 
     def as_dict(self) -> dict[str, Any]:
         """Returns the report as plain, JSON-ready data."""
-        counts = {
+        counts: dict[str, Any] = {
             severity: {
                 "evaluated": sum(outcome.severity == severity for outcome in self.outcomes),
                 "broken": len(self.broken(severity)),

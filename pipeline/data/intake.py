@@ -13,10 +13,9 @@ import math
 import shutil
 import time
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -40,24 +39,15 @@ _COLUMNS = ("id", "text", "label", "source_file", "source_row", "source_id", "ti
 
 
 class Known:
-    """The reviews that there are before a file is taken in: `labelled` ones, and raw train and test where they are."""
+    """The reviews there are before a file is taken in: `labelled` ones, and the raw `train` and `test`, empty tables
+    where they are not there."""
 
     def __init__(self) -> None:
         self.labelled = read_labelled()
-
-    @cached_property
-    def train(self) -> "pd.DataFrame":
-        """The raw training reviews, none where they are not there."""
-        return self._raw("train")
-
-    @cached_property
-    def test(self) -> "pd.DataFrame":
-        """The raw test reviews, none where they are not there."""
-        return self._raw("test")
-
-    def _raw(self, split: str) -> "pd.DataFrame":
-        file = RAW / f"{split}.parquet"
-        return read_table(file, REVIEW_COLUMNS) if file.exists() else self.labelled.head(0)
+        files = [RAW / f"{split}.parquet" for split in ("train", "test")]
+        self.train, self.test = (
+            read_table(file, REVIEW_COLUMNS) if file.exists() else self.labelled.head(0) for file in files
+        )
 
     def in_splits(self) -> "pd.DataFrame":
         """Returns the labelled reviews that the stage `split` does not drop."""
@@ -81,29 +71,17 @@ class Unusable:
 
 @dataclass(frozen=True)
 class Finding:
-    """What a file holds.
-
-    Attributes:
-        file: where it stands.
-        key: the beginning of the SHA-256 of its bytes.
-        state: its size and time of change when it was read.
-        good: its usable rows, with the columns of a batch.
-        unusable: the others.
-        problem: why the file as a whole is refused, None where it is not.
-        warnings: advisory expectations that it breaks.
-        new: how many of the usable rows no other review has the text of.
-        known: the file was taken in before; then nothing of it is read again.
-    """
+    """What a file holds."""
 
     file: Path
-    key: str
-    state: tuple[int, int]
-    good: "pd.DataFrame"
-    unusable: tuple[Unusable, ...]
-    problem: str | None
-    warnings: tuple[str, ...]
-    new: int
-    known: bool
+    key: str  # the beginning of the SHA-256 of its bytes
+    state: tuple[int, int]  # its size and time of change when it was read
+    good: "pd.DataFrame"  # its usable rows, with the columns of a batch
+    unusable: tuple[Unusable, ...]  # the others
+    problem: str | None  # why the file as a whole is refused
+    warnings: tuple[str, ...]  # advisory expectations that it breaks
+    new: int  # how many of the usable rows no other review has the text of
+    known: bool  # it was taken in before; then nothing of it is read again
 
     @property
     def added(self) -> "pd.DataFrame":
@@ -300,18 +278,15 @@ def take(finding: Finding) -> bool:
     stat = file.stat()
     if (stat.st_size, stat.st_mtime_ns) != finding.state:
         return False
+    kind, lines = "rows", [{"file": file.name, **vars(row)} for row in finding.unusable]
     if finding.problem:
-        _quarantine(f"{name}.reason.jsonl", [{"file": file.name, "reason": finding.problem}])
-    elif finding.unusable:
-        _quarantine(f"{name}.rows.jsonl", [{"file": file.name, **vars(row)} for row in finding.unusable])
+        kind, lines = "reason", [{"file": file.name, "reason": finding.problem}]
+    if lines:
+        with atomic_write(QUARANTINE / f"{name}.{kind}.jsonl") as aside, aside.open("w", encoding="utf-8") as opened:
+            opened.writelines(map(json_line, lines))
     if len(finding.added):
         append(finding.key, finding.added)
     folder = QUARANTINE if finding.problem else ACCEPTED
     folder.mkdir(parents=True, exist_ok=True)
     shutil.move(file, folder / name)
     return True
-
-
-def _quarantine(name: str, lines: Sequence[Mapping[str, Any]]) -> None:
-    with atomic_write(QUARANTINE / name) as aside, aside.open("w", encoding="utf-8") as opened:
-        opened.writelines(map(json_line, lines))

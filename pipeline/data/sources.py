@@ -52,15 +52,37 @@ def _imdb_reviews() -> tuple[dict[str, "pd.DataFrame"], dict[str, str]]:
 
     builder = tfds.builder(TFDS_NAME)
     if not builder.is_prepared():
-        _require_archive(builder)
-        try:
-            builder.download_and_prepare()
-        except Exception as error:  # TFDS raises many kinds: checksum, connection, archive, disk
-            reason = " ".join(str(error).split())[:300]
-            raise PipelineError(_unavailable(builder, f"TFDS could not prepare it: {reason}")) from error
+        _prepare(builder)
     tables = {split: _read_split(builder, split) for split in RAW_SPLITS}
     # Only the data set's own name and version: where this machine keeps it is nobody else's business.
     return tables, {"version": str(builder.version), "source": f"tfds {builder.info.full_name}"}
+
+
+def _prepare(builder: Any) -> None:
+    """Lets TFDS prepare the data set, but not where it cannot get the archive: it would retry for minutes."""
+    downloads = Path(builder.data_path).parents[2] / "downloads"  # <data_dir>/<name>/<config>/<version>
+    manual = downloads / "manual"
+    has_archive = (manual / ARCHIVE_NAME).exists() or any(downloads.glob("*aclImdb_v1*.tar.gz"))
+    cause: Exception | None = None
+    if not has_archive and (unreachable := _unreachable(ARCHIVE_URL)):
+        reason = f"{ARCHIVE_URL} cannot be reached ({unreachable})"
+    else:
+        try:
+            builder.download_and_prepare()
+            return
+        except Exception as error:  # TFDS raises many kinds: checksum, connection, archive, disk
+            cause, reason = error, f"TFDS could not prepare it: {' '.join(str(error).split())[:300]}"
+    origin = "TFDS_DATA_DIR" if "TFDS_DATA_DIR" in os.environ else "TFDS's default, TFDS_DATA_DIR is not set"
+    message = f"""the IMDB reviews cannot be had here.
+Tried: a prepared copy at {builder.data_path} ({origin}): not there;
+       an archive at {manual / ARCHIVE_NAME}: not there;
+       the network: {reason}.
+Remedies:
+  1. point TFDS at a prepared copy:       TFDS_DATA_DIR=/path/to/tensorflow_datasets dvc repro
+  2. bring the archive from a machine with a network:
+                                          mkdir -p {manual} && cp {ARCHIVE_NAME} {manual}/ && dvc repro
+  3. use the sample that ships here:      sed -i 's/^dataset: .*/dataset: sample/' params.yaml && dvc repro"""
+    raise PipelineError(message) from cause
 
 
 def _read_split(builder: Any, split: str) -> "pd.DataFrame":
@@ -78,26 +100,8 @@ def _read_split(builder: Any, split: str) -> "pd.DataFrame":
             f"{builder.data_path}: the prepared {split} split cannot be read ({reason}); "
             "remove that folder and run `dvc repro` again"
         ) from error
-    return pd.DataFrame(
-        {
-            "id": [f"{split}/{row}" for row in range(len(examples))],
-            "text": text,
-            "label": [int(example["label"]) for example in examples],
-        }
-    )
-
-
-def _data_dir(builder: Any) -> Path:
-    return Path(builder.data_path).parents[2]  # <data_dir>/<name>/<config>/<version>
-
-
-def _require_archive(builder: Any) -> None:
-    """Raises PipelineError unless TFDS can get the archive: TFDS itself retries for minutes before it fails."""
-    downloads = _data_dir(builder) / "downloads"
-    if (downloads / "manual" / ARCHIVE_NAME).exists() or any(downloads.glob("*aclImdb_v1*.tar.gz")):
-        return
-    if reason := _unreachable(ARCHIVE_URL):
-        raise PipelineError(_unavailable(builder, f"{ARCHIVE_URL} cannot be reached ({reason})"))
+    ids = [f"{split}/{row}" for row in range(len(examples))]
+    return pd.DataFrame({"id": ids, "text": text, "label": [int(example["label"]) for example in examples]})
 
 
 def _unreachable(url: str) -> str | None:
@@ -120,18 +124,3 @@ def _unreachable(url: str) -> str | None:
     thread.start()
     thread.join(PROBE_TIMEOUT_S)
     return outcome[0] or None
-
-
-def _unavailable(builder: Any, reason: str) -> str:
-    data_dir = _data_dir(builder)
-    origin = "TFDS_DATA_DIR" if "TFDS_DATA_DIR" in os.environ else "TFDS's default, TFDS_DATA_DIR is not set"
-    manual = data_dir / "downloads" / "manual"
-    return f"""the IMDB reviews cannot be had here.
-Tried: a prepared copy at {builder.data_path} ({origin}): not there;
-       an archive at {manual / ARCHIVE_NAME}: not there;
-       the network: {reason}.
-Remedies:
-  1. point TFDS at a prepared copy:       TFDS_DATA_DIR=/path/to/tensorflow_datasets dvc repro
-  2. bring the archive from a machine with a network:
-                                          mkdir -p {manual} && cp {ARCHIVE_NAME} {manual}/ && dvc repro
-  3. use the sample that ships here:      sed -i 's/^dataset: .*/dataset: sample/' params.yaml && dvc repro"""

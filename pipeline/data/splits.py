@@ -13,10 +13,9 @@ def split_reviews(
     """Divides raw and new labelled reviews so that no text stands in two splits.
 
     Test stays whole. From train go, in this order, the surplus copies of a text (the first stays) and the reviews
-    whose text also stands in test. Of the rest, `validation_fraction` becomes validation, stratified by label;
-    since every remaining text is unique, grouping by text needs no more. Of the new labelled reviews those go whose
-    text stands in the raw tables, or in an earlier one of them; each of the rest goes to validation with a probability
-    of `validation_fraction`, by a hash of the seed and its text. So new reviews move no other from split to split.
+    whose text also stands in test. Of the rest, `validation_fraction` becomes validation, stratified by label. Of the
+    new labelled reviews those go that `new_reviews` drops; each of the rest goes to validation with a probability of
+    `validation_fraction`, by a hash of the seed and its text, so that new reviews move no other from split to split.
     Rows keep their order, the new ones last.
 
     Args:
@@ -27,29 +26,27 @@ def split_reviews(
     Returns:
         The tables `train`, `validation` and `test`, and a report: what was dropped and why, rows of each split.
     """
+    import numpy as np
     import pandas as pd
     from sklearn.model_selection import train_test_split
 
     surplus = train["text"].duplicated()
-    contradictory = train.groupby("text")["label"].nunique().gt(1).sum()
     in_test = ~surplus & train["text"].isin(test["text"])
-    kept = train[~surplus & ~in_test]
+    remaining = train[~surplus & ~in_test]
     train_rows, validation_rows = train_test_split(
-        kept.index, test_size=validation_fraction, stratify=kept["label"], random_state=seed
+        remaining.index, test_size=validation_fraction, stratify=remaining["label"], random_state=seed
     )
     new, labelled_report = new_reviews(train, test, labelled)
-    held_out = pd.Series(
-        [_fraction(text, seed) < validation_fraction for text in new["text"]], index=new.index, dtype=bool
-    )
+    held_out = np.array([_fraction(text, seed) < validation_fraction for text in new["text"]], bool)
     tables = {
-        "train": pd.concat([kept.loc[sorted(train_rows)], new[~held_out]], ignore_index=True),
-        "validation": pd.concat([kept.loc[sorted(validation_rows)], new[held_out]], ignore_index=True),
+        "train": pd.concat([remaining.loc[sorted(train_rows)], new[~held_out]], ignore_index=True),
+        "validation": pd.concat([remaining.loc[sorted(validation_rows)], new[held_out]], ignore_index=True),
         "test": test.reset_index(drop=True),
     }
     report = {
         "raw_rows": {"train": len(train), "test": len(test)},
         "dropped_from_train": {"surplus_copies": int(surplus.sum()), "text_also_in_test": int(in_test.sum())},
-        "texts_with_contradictory_labels": int(contradictory),
+        "texts_with_contradictory_labels": int(train.groupby("text")["label"].nunique().gt(1).sum()),
         "surplus_copies_kept_in_test": int(test["text"].duplicated().sum()),
         "labelled": labelled_report,
         "rows": {split: len(table) for split, table in tables.items()},
@@ -67,10 +64,10 @@ def new_reviews(
     in_test = labelled["text"].isin(test["text"])
     in_train = ~in_test & labelled["text"].isin(train["text"])
     copies = ~in_test & ~in_train & labelled["text"].duplicated()
-    kept = labelled[~in_test & ~in_train & ~copies]
-    return kept, {
+    new = labelled[~in_test & ~in_train & ~copies]
+    return new, {
         "rows": len(labelled),
-        "kept": len(kept),
+        "kept": len(new),
         "text_also_in_test": int(in_test.sum()),
         "text_also_in_train": int(in_train.sum()),
         "surplus_copies": int(copies.sum()),

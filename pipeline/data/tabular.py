@@ -6,7 +6,7 @@ CSV is UTF-8 with a header line and commas; its values stay the strings that the
 import codecs
 import csv
 import json
-import math
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -29,36 +29,22 @@ _PARQUET_ROWS = 512
 
 @dataclass(frozen=True)
 class Row:
-    """One row of a file.
+    """One row of a file."""
 
-    Attributes:
-        number: counted from 0; a header and blank lines are none.
-        position: how much of the file has been read at its end, in the unit of `Source.size`.
-        values: by column; empty where the row could not be read.
-        problem: why it could not be read, None where it could.
-        original: the text of a row that could not be read.
-    """
-
-    number: int
-    position: int
-    values: Mapping[str, Any] = field(default_factory=dict)
-    problem: str | None = None
-    original: str = ""
+    number: int  # counted from 0; a header and blank lines are none
+    position: int  # how much of the file has been read at its end, in the unit of `Source.size`
+    values: Mapping[str, Any] = field(default_factory=dict)  # by column; empty where the row could not be read
+    problem: str | None = None  # why it could not be read
+    original: str = ""  # the text of a row that could not be read
 
 
 @dataclass(frozen=True)
 class Source:
-    """A file of rows.
+    """A file of rows."""
 
-    Attributes:
-        types: the type that each column of the file, in their order, gets in a Parquet file.
-        size: bytes of the file, or rows of a Parquet file.
-        rows: begins to read the rows, in their order; raises DataError where the file is damaged.
-    """
-
-    types: "Types"
-    size: int
-    rows: Callable[[], Iterator[Row]]
+    types: "Types"  # what each column of the file, in their order, is in a Parquet file
+    size: int  # bytes of the file, or rows of a Parquet file
+    rows: Callable[[], Iterator[Row]]  # begins to read the rows; raises DataError where the file is damaged
 
 
 def require_known_suffix(path: Path) -> str:
@@ -78,20 +64,11 @@ def open_source(path: Path) -> Source:
     """
     opened = {".csv": _csv_source, ".jsonl": _jsonl_source, ".parquet": _parquet_source}[require_known_suffix(path)]
     try:
-        source = opened(path)
+        return opened(path)
     except FileNotFoundError:
         raise DataError(f"{path} does not exist") from None
     except OSError as error:
         raise DataError(f"{path} cannot be read: {error.strerror or error}") from None
-    return source
-
-
-@contextmanager
-def open_sink(path: Path, suffix: str, types: "Types") -> "Iterator[Write]":
-    """Yields a function that appends rows to the new file `path`, of the kind that `suffix` says."""
-    opened = {".csv": _csv_sink, ".jsonl": _jsonl_sink, ".parquet": _parquet_sink}[suffix]
-    with opened(path, types) as write:
-        yield write
 
 
 class _Lines:
@@ -156,32 +133,23 @@ def _csv_rows(path: Path) -> Iterator[Row]:
             continue
         if not problem and len(fields) != len(header):
             problem = f"the row has {len(fields)} fields, the header {len(header)}"
-        if problem:
-            yield Row(number, lines.position, problem=problem, original=lines.original)
-        else:
-            yield Row(number, lines.position, dict(zip(header, fields, strict=True)))
+        values = {} if problem else dict(zip(header, fields, strict=True))
+        yield Row(number, lines.position, values, problem, lines.original if problem else "")
         number += 1
 
 
 def _jsonl_source(path: Path) -> Source:
-    kinds: dict[str, set[type]] = {}
+    import pyarrow as pa
+
+    kinds: dict[str, set[type]] = defaultdict(set)
     for row in _jsonl_rows(path):
         for name, value in row.values.items():
             is_huge = type(value) is int and not -(2**63) <= value < 2**63
-            kinds.setdefault(name, set()).add(str if is_huge else type(value))
-    types = {name: _arrow_type(found - {type(None)}) for name, found in kinds.items()}
+            kinds[name].add(str if is_huge else type(value))
+    columns = {(bool,): pa.bool_(), (int,): pa.int64(), (float,): pa.float64(), (int, float): pa.float64()}
+    of_kinds = {frozenset(found): type_ for found, type_ in columns.items()}
+    types = {name: of_kinds.get(frozenset(found - {type(None)}), pa.string()) for name, found in kinds.items()}
     return Source(types, path.stat().st_size, lambda: _jsonl_rows(path))
-
-
-def _arrow_type(kinds: set[type]) -> "pa.DataType":
-    """Returns the type of a column that holds values of `kinds`; what has no type of its own becomes JSON text."""
-    import pyarrow as pa
-
-    if kinds == {bool}:
-        return pa.bool_()
-    if kinds == {int}:
-        return pa.int64()
-    return pa.float64() if kinds in ({float}, {int, float}) else pa.string()
 
 
 def _jsonl_rows(path: Path) -> Iterator[Row]:
@@ -234,71 +202,55 @@ def _parquet_source(path: Path) -> Source:
 
 
 def _require_distinct(path: Path, columns: Sequence[str]) -> None:
-    for column in columns:
-        if columns.count(column) > 1:
-            raise DataError(f"{path} has {columns.count(column)} columns named {column!r}; give each a name of its own")
+    for column, count in Counter(columns).items():
+        if count > 1:
+            raise DataError(f"{path} has {count} columns named {column!r}; give each a name of its own")
 
 
 @contextmanager
-def _csv_sink(path: Path, types: "Types") -> "Iterator[Write]":
+def open_sink(path: Path, suffix: str, types: "Types") -> "Iterator[Write]":
+    """Yields a function that appends rows to the new file `path`, of the kind that `suffix` says; what is no text in a
+    column of texts becomes JSON."""
+    if suffix == ".parquet":
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        def value_of(value: Any, kind: pa.DataType) -> Any:
+            if value is None or isinstance(value, str):
+                return value
+            if pa.types.is_string(kind):
+                return _json(value)
+            return float(value) if pa.types.is_float64(kind) else value
+
+        def table(rows: Sequence[Mapping[str, Any]]) -> pa.Table:
+            columns = {name: [value_of(row.get(name), kind) for row in rows] for name, kind in types.items()}
+            return pa.table(columns, schema)
+
+        schema = pa.schema(list(types.items()))
+        with pq.ParquetWriter(path, schema, compression="zstd") as parquet:
+            yield lambda rows: parquet.write_table(table(rows))
+        return
     with path.open("w", encoding="utf-8", newline="") as file:
+        if suffix == ".jsonl":
+            yield lambda rows: file.writelines(map(json_line, rows))
+            return
         # Every string is quoted: one that holds a carriage return comes back whole.
         writer = csv.writer(file, quoting=csv.QUOTE_NONNUMERIC, lineterminator="\n")
         writer.writerow(types)
         yield lambda rows: writer.writerows([_csv_value(row.get(name)) for name in types] for row in rows)
 
 
-@contextmanager
-def _jsonl_sink(path: Path, types: "Types") -> "Iterator[Write]":
-    with path.open("w", encoding="utf-8", newline="\n") as file:
-        yield lambda rows: file.writelines(json_line(row) for row in rows)
-
-
-@contextmanager
-def _parquet_sink(path: Path, types: "Types") -> "Iterator[Write]":
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    schema = pa.schema(list(types.items()))
-
-    def value_of(value: Any, kind: pa.DataType) -> Any:
-        if value is None:
-            return None
-        if pa.types.is_string(kind) and not isinstance(value, str):
-            return _json(value)
-        return float(value) if pa.types.is_float64(kind) else value
-
-    with pq.ParquetWriter(path, schema, compression="zstd") as writer:
-        yield lambda rows: writer.write_table(
-            pa.Table.from_pylist(
-                [{name: value_of(row.get(name), kind) for name, kind in types.items()} for row in rows], schema
-            )
-        )
-
-
 def _csv_value(value: Any) -> Any:
-    if value is None:
-        return ""
-    return value if isinstance(value, (str, int, float)) and not isinstance(value, bool) else _json(value)
+    return value if value is None or type(value) in (str, int, float) else _json(value)
 
 
 def json_line(row: Mapping[str, Any]) -> str:
-    """Returns `row` as a line of JSONL."""
+    """Returns `row` as a line of JSONL: a NaN or an infinity is null, a date or a decimal its text."""
     return _json(row) + "\n"
 
 
 def _json(value: Any) -> str:
-    return json.dumps(_jsonable(value), ensure_ascii=False, allow_nan=False)
-
-
-def _jsonable(value: Any) -> Any:
-    """Returns `value` in the types that JSON has: a NaN or an infinity is null, a date or a decimal its text."""
-    if value is None or isinstance(value, (str, bool, int)):
-        return value
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    if isinstance(value, Mapping):
-        return {str(key): _jsonable(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_jsonable(item) for item in value]
-    return str(value)
+    text = json.dumps(value, ensure_ascii=False, default=str)
+    if "NaN" in text or "Infinity" in text:  # perhaps of a text: it stays what it is
+        return json.dumps(json.loads(text, parse_constant=lambda _: None), ensure_ascii=False)
+    return text
