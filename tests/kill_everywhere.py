@@ -173,7 +173,7 @@ def state() -> dict[str, Any]:
     except MlflowException:
         champion = None
     return {
-        "versions": [str(version.version) for version in versions.all_versions(client, NAME)],
+        "versions": list(versions.all_versions(client, NAME)),
         "champion": champion and str(champion.version),
         "decisions": [[line["decision"], line["from"], line["to"]] for line in decisions.read(client, NAME).lines],
     }

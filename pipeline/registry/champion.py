@@ -6,11 +6,10 @@ entry is the decision. Then the alias is brought to it, both are read again unti
 applied. A command that is killed in between leaves an entry that is not, which the next one completes. So a decision is
 taken once or not at all, and a reader of `champion` sees the version before or the one after it. An alias has no
 compare-and-set: a command that slept just before it moved the alias, and is killed just after, leaves it at a version
-that is champion no more; that is told as moved by hand, and `promote` mends it.
+that is champion no more; `verify` reports it as moved without a decision, and `promote` mends it.
 """
 
 import hashlib
-import json
 import uuid
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -73,7 +72,7 @@ class Registry:
         return self.lines[-1]["to"] if self.lines else alias_version(self.client, self.name, CHAMPION)
 
     def require_alias(self) -> None:
-        """Raises PipelineError if somebody moved the alias past the decisions."""
+        """Raises PipelineError if somebody moved the alias without a decision."""
         if problem := moved_alias(alias_version(self.client, self.name, CHAMPION), self.champion):
             raise PipelineError(problem)
 
@@ -110,8 +109,8 @@ class Registry:
             raise PipelineError(f"MLflow did not take a decision about {self.name}: {refusal}")
         raise BusyError(f"other commands kept deciding about {self.name}; nothing was decided, try again")
 
-    def _facts(self, chosen: Choice) -> dict[str, Any]:
-        accepted = {"accepts": self.history.problems} if self.history.problems else {}
+    def _facts(self, chosen: Choice) -> Entry:
+        lock = provenance.LOCK_FILE
         return {
             "registered_model": self.name,
             "decision": chosen.decision,
@@ -119,8 +118,9 @@ class Registry:
             "to": chosen.to,
             "reason": chosen.reason,
             "evidence": dict(chosen.evidence),
-            **_provenance(),
-            **accepted,
+            "git_commit": provenance.git_commit(),
+            "dvc_lock_sha256": hashlib.sha256(lock.read_bytes()).hexdigest() if lock.exists() else None,
+            **({"accepts": self.history.problems} if self.history.problems else {}),
         }
 
     def settle(self) -> Entry | None:
@@ -151,8 +151,8 @@ class Registry:
             last = self.history.entries[-1]
             completed = completed if self.history.applied else last
             if last["to"] not in (None, alias):  # also where this command itself was slow, and moved it back
-                if last["to"] not in {str(version.version) for version in all_versions(self.client, self.name)}:
-                    return completed  # it was deleted: `require_alias` tells it, and a promotion goes on
+                if last["to"] not in all_versions(self.client, self.name):
+                    return completed  # it was deleted: `require_alias` reports it, and a promotion goes on
                 self.client.set_registered_model_alias(self.name, CHAMPION, last["to"])
                 moved = True
                 continue
@@ -192,13 +192,13 @@ def moved_alias(alias: str | None, champion: str | None) -> str | None:
     where = f"at version {alias}" if alias else "nowhere"
     decided = f"version {champion}" if champion else "none"
     return (
-        f"the alias {CHAMPION} points {where}, but by the last decision the champion is {decided}: it was moved by "
-        "hand; `sentiment registry promote VERSION --reason …` enters the version that is to be champion"
+        f"the alias {CHAMPION} points {where}, but by the last decision the champion is {decided}: it was moved "
+        "without a decision; `sentiment registry promote VERSION --reason …` enters the version that is to be champion"
     )
 
 
 def promote(name: str, alias_or_version: str, reason: str, *, accept_damage: bool = False) -> Entry | None:
-    """Makes a version champion by hand, also one that the alias was moved to or from past the decisions.
+    """Makes a version champion on a person's word, also one that the alias was moved to or from without a decision.
 
     Args:
         accept_damage: also where the history is damaged; the decision names the damage, which is none from then on.
@@ -229,7 +229,8 @@ def rollback(name: str, reason: str) -> Entry:
     A rollback that was interrupted is completed, and no second one made.
 
     Raises:
-        PipelineError: there is none, the alias was moved by hand, or another command changes the champion meanwhile.
+        PipelineError: there is none, the alias was moved without a decision, or another command changes the champion
+            meanwhile.
     """
     reason = _required(reason)
     with opened(name) as registry:
@@ -243,7 +244,7 @@ def rollback(name: str, reason: str) -> Entry:
                     f"another command made version {registry.champion} champion meanwhile; nothing was rolled back"
                 )
             registry.require_alias()
-            there = {str(version.version): version for version in all_versions(registry.client, name)}
+            there = all_versions(registry.client, name)
             for earlier in reversed(lineage.promoted(registry.lines)[:-1]):
                 if earlier in there and earlier != present:
                     require_servable(there[earlier])
@@ -257,21 +258,7 @@ def rollback(name: str, reason: str) -> Entry:
         return entry
 
 
-def decision_key(facts: Mapping[str, Any]) -> str:
-    """Returns the SHA-256 of what a decision rests on: where an entry has it, that decision was taken already."""
-    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
-
-
 def _required(reason: str) -> str:
     if not reason.strip():
         raise UsageError("--reason is empty; say why, for those who read the history later")
     return reason.strip()
-
-
-def _provenance() -> dict[str, Any]:
-    """Returns the git commit and the SHA-256 of dvc.lock that a decision was taken from, None where there is none."""
-    lock = provenance.LOCK_FILE
-    return {
-        "git_commit": provenance.git_commit(),
-        "dvc_lock_sha256": hashlib.sha256(lock.read_bytes()).hexdigest() if lock.exists() else None,
-    }

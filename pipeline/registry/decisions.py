@@ -5,7 +5,7 @@ and no number twice. So an entry says in `slot` which number it expects, the las
 another number, because somebody was quicker or a call was sent twice, is void from birth, for every reader. The others
 form a chain: `seq` counts decisions, `previous` is the hash of the entry before, `hash` the SHA-256 of the other fields
 in canonical JSON. A number that is missing, or an entry that was edited or does not follow, is damage, and nothing is
-decided until an entry made by hand names it in `accepts`.
+decided until a person makes an entry that names it in `accepts`.
 
 An entry's tags hold that JSON, in pieces, and `applied` once the alias `champion` stands where the decision has it
 (see `champion`). What git has of the history, `reports/decisions/<id>.jsonl`, shows what was changed in the store.
@@ -116,8 +116,8 @@ def read(client: "MlflowClient", name: str) -> History:
     tags = _tags(client, name) or {}  # first: where it names a history, that was there already
     own = _tags(client, decisions_name(name))
     history = History(id=(own or {}).get(REGISTRY_ID, ""))
-    there = [] if own is None else all_versions(client, decisions_name(name))
-    found = {int(version.version): version for version in there}
+    versions = {} if own is None else all_versions(client, decisions_name(name))
+    found = {int(number): version for number, version in versions.items()}
     history.last = max(found, default=0)
     if tags.get(REGISTRY_ID, history.id) != history.id:
         history.problems.append(f"the history {tags[REGISTRY_ID]} is gone")
@@ -141,13 +141,7 @@ def read(client: "MlflowClient", name: str) -> History:
 
 
 def append(
-    client: "MlflowClient",
-    name: str,
-    history: History,
-    facts: Entry,
-    entry_id: str,
-    *,
-    applied: bool = False,
+    client: "MlflowClient", name: str, history: History, facts: Entry, entry_id: str, *, applied: bool = False
 ) -> None:
     """Sends an entry with `facts` to the store, to stand after those of `history`.
 

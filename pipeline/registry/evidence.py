@@ -30,12 +30,13 @@ from pipeline.tracking import runs
 if TYPE_CHECKING:
     import pandas as pd
     from mlflow import MlflowClient
+    from mlflow.entities.model_registry import ModelVersion
 
 PREDICTION_COLUMNS = ("id", "label", "logit", "probability", "length")
 TRAINING_ROWS = "training_rows"
 TEXT_PROFILE = "text_profile"
-TRIAL_REVIEWS = 32
-TRIAL_TOLERANCE = 0.01
+_REVIEWS_COMPARED = 32
+_TOLERANCE = 0.01
 """Probability by which a registered model may differ from its evaluation: GPUs round otherwise than CPUs do."""
 _FOLDER = "evidence"
 _TIMED_REVIEWS = 20
@@ -55,20 +56,18 @@ def training_rows(train: "pd.DataFrame", validation: "pd.DataFrame") -> "pd.Data
     """Returns what a training knew: split (train or validation) and row, as `row_hashes` has it, in order."""
     import pandas as pd
 
-    splits = {"train": np.sort(row_hashes(train)), "validation": np.sort(row_hashes(validation))}
-    return pd.concat([pd.DataFrame({"split": split, "row": found}) for split, found in splits.items()])
+    splits = {"train": train, "validation": validation}
+    return pd.concat(
+        [pd.DataFrame({"split": split, "row": np.sort(row_hashes(reviews))}) for split, reviews in splits.items()]
+    )
 
 
 def row_hashes(reviews: "pd.DataFrame") -> NDArray[np.uint64]:
     """Returns uint64[rows], of each review (text, label) the first 64 bits of the SHA-256 of label and text, so that a
     row is the same whatever its id and wherever it stands."""
-    return np.array(
-        [
-            int.from_bytes(hashlib.sha256(f"{label}\t{text}".encode("utf-8", "surrogatepass")).digest()[:8], "big")
-            for label, text in zip(reviews["label"], reviews["text"], strict=True)
-        ],
-        np.uint64,
-    )
+    rows = (f"{label}\t{text}" for label, text in zip(reviews["label"], reviews["text"], strict=True))
+    digests = (hashlib.sha256(row.encode("utf-8", "surrogatepass")).digest() for row in rows)
+    return np.array([int.from_bytes(digest[:8], "big") for digest in digests], np.uint64)
 
 
 def rows_digest(rows: "pd.DataFrame") -> str:
@@ -81,21 +80,21 @@ def new_rows(challenger: "pd.DataFrame", champion: "pd.DataFrame | None") -> int
     validation: another seed's split of the same reviews brings none. None where the champion's rows are not known."""
     if champion is None:
         return None
-    return int((~np.isin(_trained(challenger), champion["row"].to_numpy())).sum())
+    return np.setdiff1d(_trained(challenger), champion["row"]).size
 
 
 def _trained(rows: "pd.DataFrame") -> np.ndarray:
     return np.unique(rows.loc[rows["split"] == "train", "row"].to_numpy())
 
 
-def predictions_name(test_sha256: str) -> str:
-    """Returns the name of the predictions on one test set among a run's evidence."""
-    return f"predictions.{test_sha256[:16]}"
+def predictions_name(reviews: "pd.DataFrame") -> str:
+    """Returns the name of the predictions on these reviews (id, text, label) among a run's evidence."""
+    return f"predictions.{reviews_digest(reviews)[:16]}"
 
 
-def keep(client: "MlflowClient", run_id: str, name: str, table: "pd.DataFrame") -> None:
-    """Keeps `table` as evidence `name` of a run; one that is kept already stays."""
-    if kept(client, run_id, name) is not None:
+def log_table(client: "MlflowClient", run_id: str, name: str, table: "pd.DataFrame") -> None:
+    """Logs `table` as evidence `name` of a run; one that is there already stays."""
+    if load_table(client, run_id, name) is not None:
         return
     with tempfile.TemporaryDirectory() as temporary:
         file = Path(temporary) / f"{name}.parquet"
@@ -104,7 +103,7 @@ def keep(client: "MlflowClient", run_id: str, name: str, table: "pd.DataFrame") 
         client.set_tag(run_id, f"{_FOLDER}.{name}", hashlib.sha256(file.read_bytes()).hexdigest())
 
 
-def kept(client: "MlflowClient", run_id: str, name: str) -> "pd.DataFrame | None":
+def load_table(client: "MlflowClient", run_id: str, name: str) -> "pd.DataFrame | None":
     """Returns the evidence `name` of a run, None where it is missing, cut short or not what its tag says."""
     import pandas as pd
     from mlflow.exceptions import MlflowException
@@ -117,9 +116,7 @@ def kept(client: "MlflowClient", run_id: str, name: str) -> "pd.DataFrame | None
             file = Path(client.download_artifacts(run_id, f"{_FOLDER}/{name}.parquet", temporary))
         except (MlflowException, OSError):
             return None
-        if hashlib.sha256(file.read_bytes()).hexdigest() != expected:
-            return None
-        return pd.read_parquet(file)
+        return pd.read_parquet(file) if hashlib.sha256(file.read_bytes()).hexdigest() == expected else None
 
 
 def score(model_uri: str, reviews: "pd.DataFrame") -> tuple["pd.DataFrame", float]:
@@ -136,7 +133,8 @@ def score(model_uri: str, reviews: "pd.DataFrame") -> tuple["pd.DataFrame", floa
         texts, out = Path(temporary) / "reviews.parquet", Path(temporary) / "scores.parquet"
         write_table(texts, reviews[["id", "text"]])
         command = [sys.executable, "-m", __name__, model_uri, str(texts), str(out)]
-        environment = os.environ | {"PYTHONPATH": os.pathsep.join(_python_path())}
+        path = [str(Path(pipeline.__file__).resolve().parent.parent), os.environ.get("PYTHONPATH", "")]
+        environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, path))}
         try:
             done = subprocess.run(
                 command, env=environment, capture_output=True, text=True, timeout=_SCORING_TIMEOUT_S, errors="replace"
@@ -150,13 +148,7 @@ def score(model_uri: str, reviews: "pd.DataFrame") -> tuple["pd.DataFrame", floa
         return scores, float(read_json(out.with_suffix(".json"))["latency_ms"])
 
 
-def _python_path() -> list[str]:
-    """This package first, wherever the command runs."""
-    own = str(Path(pipeline.__file__).resolve().parent.parent)
-    return [own, *(path for path in [os.environ.get("PYTHONPATH", "")] if path)]
-
-
-def trial(model_uri: str, test: "pd.DataFrame", predictions: "pd.DataFrame") -> float:
+def require_same_scores(model_uri: str, test: "pd.DataFrame", predictions: "pd.DataFrame") -> float:
     """Loads the model as an application would, and holds its scores of some test reviews to its evaluation's.
 
     Returns:
@@ -165,11 +157,11 @@ def trial(model_uri: str, test: "pd.DataFrame", predictions: "pd.DataFrame") -> 
     Raises:
         PipelineError: it does not load, or scores otherwise.
     """
-    some = test.head(TRIAL_REVIEWS)
+    some = test.head(_REVIEWS_COMPARED)
     scores, latency_ms = score(model_uri, some)
     expected = some[["id"]].merge(predictions, on="id", how="left")["probability"].to_numpy()
     difference = float(np.abs(scores["probability"].to_numpy() - expected).max())
-    if not difference <= TRIAL_TOLERANCE:  # NaN where a review was not evaluated
+    if not difference <= _TOLERANCE:  # NaN where a review was not evaluated
         raise PipelineError(
             f"{model_uri} gives probabilities that differ by {difference:.3g} from its evaluation's; "
             "run `dvc repro` so that model and predictions belong together"
@@ -178,14 +170,14 @@ def trial(model_uri: str, test: "pd.DataFrame", predictions: "pd.DataFrame") -> 
 
 
 def predictions_on(
-    client: "MlflowClient", run_id: str, model_uri: str, test: "pd.DataFrame", lengths: "pd.DataFrame"
+    client: "MlflowClient", version: "ModelVersion", test: "pd.DataFrame", lengths: "pd.DataFrame"
 ) -> "pd.DataFrame":
-    """Returns a version's predictions on `test`: those kept in its run if they were made on this very test set, else
-    made now, and kept where the run is still there. `lengths` gives id and length, in tokens, of the test reviews."""
+    """Returns a version's predictions on `test`: those in its run's evidence, if they were made on this very test set,
+    else made now, and logged where the run is still there. `lengths` gives id and length, in tokens, of the reviews."""
     from mlflow.exceptions import MlflowException
 
-    name = predictions_name(reviews_digest(test))
-    stored = kept(client, run_id, name)
+    name, run_id, model_uri = predictions_name(test), str(version.run_id), f"models:/{version.name}/{version.version}"
+    stored = load_table(client, run_id, name)
     if stored is not None:
         return stored
     print(f"scoring {model_uri} on {len(test):,} test reviews", flush=True)
@@ -193,8 +185,8 @@ def predictions_on(
     # The label is the review's, not the predicted one.
     table = scores.drop(columns="label").merge(test[["id", "label"]], on="id").merge(lengths, on="id")
     table = table[list(PREDICTION_COLUMNS)]
-    with suppress(MlflowException):  # a run that was deleted keeps nothing more
-        keep(client, run_id, name, table)
+    with suppress(MlflowException):  # the run may be deleted
+        log_table(client, run_id, name, table)
     return table
 
 

@@ -6,17 +6,18 @@ predictions, params and seed give the same decision, in whatever order the rows 
 The rule. A challenger is promoted when it has a reason to be, and nothing speaks against it.
 
 A reason is one of:
-- it is *better beyond chance* than the champion: right on more reviews, and the exact McNemar test (McNemar 1947,
-  two-sided) has p < `level`; or, with `test: bootstrap`, the whole paired bootstrap interval (Efron 1979) lies above 0;
+- it is *significantly better* than the champion at α = `level`: right on more reviews, and the exact McNemar test
+  (McNemar 1947, two-sided) has p < α; or, with `test: bootstrap`, the whole paired bootstrap interval (Efron 1979) lies
+  above 0;
 - it has trained on reviews that the champion has not, and is *not worse* than the champion, nor than the best version
-  ever promoted, which stops a drift of small steps: the lower end of each paired interval of 1 - `level` is no lower
-  than -`non_inferiority_margin`. Both must hold, so neither comparison needs a correction (Berger 1982).
+  ever promoted, which stops a drift of small steps: the lower end of each paired interval of 1 - α is no lower than
+  -`non_inferiority_margin`. Both must hold, so neither comparison needs a correction (Berger 1982).
 
 Two things speak against it:
-- a slice (length quartile, label) *regresses beyond its margin*: what it loses exceeds the margin, and is beyond
-  chance (exact McNemar, p < `level` / number of slices, after Bonferroni). Of challengers that are as good as the
-  champion everywhere, drawn with a disagreement on 13% of the reviews, this stops 1% by chance; the margin alone
-  would stop 5%, a test of each slice at `level` 10%, and asking each slice to be shown not worse 86%;
+- a slice (length quartile, label) *regresses beyond its margin*: what it loses exceeds the margin, and is significant
+  at α after Bonferroni's correction (exact McNemar, p < α / number of slices). Of challengers that are as good as the
+  champion everywhere, drawn with a disagreement on 13% of the reviews, this stops 1%; the margin alone would stop 5%, a
+  test of each slice at α 10%, and asking each slice to be shown not worse 86%;
 - its accuracy is below the *floor* of the data set.
 
 Where there is no champion, the floor alone decides. Latency, and how often the test split has been looked at, are
@@ -29,8 +30,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from pipeline.evaluation.model_report import slice_masks
-from pipeline.evaluation.significance import paired_accuracy
+from pipeline.evaluation.significance import paired_accuracy, slice_masks
 from pipeline.project.errors import DataError
 from pipeline.project.params import GateParams
 
@@ -38,6 +38,8 @@ if TYPE_CHECKING:
     import pandas as pd
 
 Comparison = dict[str, Any]
+Models = Mapping[str, "pd.DataFrame"]
+"""Predictions by role, each in order of id."""
 
 _ROLES = {"champion": "the champion", "best_ever": "the best version ever promoted"}
 _NAMED = 3  # reviews named in a message
@@ -65,7 +67,6 @@ def decide(
     dataset: str,
     params: GateParams,
     new_rows: int | None,
-    samples: int,
     seed: int,
     latency_ms: Mapping[str, float],
     looks: int,
@@ -78,7 +79,7 @@ def decide(
         dataset: whose floor in `params` holds.
         new_rows: training reviews that the challenger has trained on and the champion has not; None where the
             champion's are not known, and then being as good is not enough.
-        samples, seed: of the paired bootstrap.
+        seed: of the paired bootstrap.
         latency_ms: of one review, by `challenger`, `champion`, `best_ever`; reported.
         looks: how often the test split has been looked at before a decision, this one included; reported.
 
@@ -92,23 +93,17 @@ def decide(
     for role in models:
         _require_same_reviews(models["challenger"], models[role], role)
     accuracy = {role: float(((model["logit"] > 0) == model["label"]).mean()) for role, model in models.items()}
-    comparisons = {
-        role: _compare(models["challenger"], models[role], params, samples, seed) for role in _ROLES if role in models
-    }
-    slices = (
-        _compare_slices(models["challenger"], models["champion"], params, samples, seed) if "champion" in models else []
-    )
     figures = {
         "reviews": len(challenger),
         "looks": looks,
         "accuracy": accuracy,
-        "against": comparisons,
-        "slices": slices,
+        "against": {role: _compare(models, role, params, seed) for role in _ROLES if role in models},
+        "slices": _compare_slices(models, params, seed) if "champion" in models else [],
         "floor": {"dataset": dataset, "min_accuracy": floor, "holds": accuracy["challenger"] >= floor},
         "new_rows": new_rows,
         "latency_ms": {name: float(value) for name, value in latency_ms.items()},
         "params": params.model_dump(),
-        "bootstrap": {"samples": samples, "seed": seed},
+        "bootstrap": {"samples": params.bootstrap_samples, "seed": seed},
     }
     return _judge(figures, params)
 
@@ -182,28 +177,24 @@ def _some(ids: "pd.Series") -> str:
     return named if len(ids) <= _NAMED else f"{named} and {len(ids) - _NAMED:,} more"
 
 
-def _compare(
-    challenger: "pd.DataFrame", other: "pd.DataFrame", params: GateParams, samples: int, seed: int
-) -> Comparison:
-    compared = _paired(challenger, other, np.ones(len(challenger), bool), params.level, samples, seed)
+def _compare(models: Models, role: str, params: GateParams, seed: int) -> Comparison:
+    compared = _paired(models, role, slice(None), params.level, params, seed)
     low = compared["interval"][0]
-    beyond_chance = compared["mcnemar_p"] < params.level if params.test == "mcnemar" else low > 0
+    significant = compared["mcnemar_p"] < params.level if params.test == "mcnemar" else low > 0
     return {
         **compared,
-        "better": bool(compared["difference"] > 0 and beyond_chance),
+        "better": bool(compared["difference"] > 0 and significant),
         "not_worse": bool(low >= -params.non_inferiority_margin),
     }
 
 
-def _compare_slices(
-    challenger: "pd.DataFrame", champion: "pd.DataFrame", params: GateParams, samples: int, seed: int
-) -> list[Comparison]:
+def _compare_slices(models: Models, params: GateParams, seed: int) -> list[Comparison]:
     # The champion's lengths make the quartiles: another tokenizer of the challenger does not move the yardstick.
-    masks = slice_masks(champion["label"].to_numpy(), champion["length"].to_numpy())
+    masks = slice_masks(models["champion"]["label"].to_numpy(), models["champion"]["length"].to_numpy())
     level = params.level / len(masks)
     results = []
     for name, mask in masks.items():
-        compared = _paired(challenger, champion, mask, level, samples, seed)
+        compared = _paired(models, "champion", mask, level, params, seed)
         margin = params.label_slice_margin if name.startswith("label") else params.length_slice_margin
         regressed = compared["difference"] < -margin and compared["mcnemar_p"] < level
         results.append({"slice": name, **compared, "margin": margin, "regressed": bool(regressed)})
@@ -211,12 +202,14 @@ def _compare_slices(
 
 
 def _paired(
-    first: "pd.DataFrame", second: "pd.DataFrame", mask: np.ndarray, level: float, samples: int, seed: int
+    models: Models, role: str, rows: np.ndarray | slice, level: float, params: GateParams, seed: int
 ) -> Comparison:
-    label, logit = first["label"].to_numpy()[mask], first["logit"].to_numpy()[mask]
-    other = second["logit"].to_numpy()[mask]
-    compared = paired_accuracy(label, logit, other, samples=samples, seed=seed, interval_level=1 - level)
-    return {"reviews": int(mask.sum()), **compared, "interval_level": 1 - level}
+    challenger, other = models["challenger"], models[role]
+    label, logit, others = (
+        column.to_numpy()[rows] for column in (challenger["label"], challenger["logit"], other["logit"])
+    )
+    compared = paired_accuracy(label, logit, others, samples=params.bootstrap_samples, seed=seed, confidence=1 - level)
+    return {"reviews": len(label), **compared, "interval_level": 1 - level}
 
 
 def _judge(figures: dict[str, Any], params: GateParams) -> Decision:
@@ -229,7 +222,7 @@ def _judge(figures: dict[str, Any], params: GateParams) -> Decision:
     better = against["champion"]["better"]
     due = bool(figures["new_rows"]) and all(one["not_worse"] for one in against.values())
     facts = [
-        f"The challenger is {'' if better else 'not '}better than the champion beyond chance: "
+        f"The challenger is {'' if better else 'not '}significantly better than the champion at α = {params.level:g}: "
         f"{_measure('champion', figures, params)}."
     ]
     if not better:
@@ -243,7 +236,7 @@ def _judge(figures: dict[str, Any], params: GateParams) -> Decision:
 def _objections(figures: dict[str, Any]) -> list[str]:
     sentences = [
         f"It loses {-100 * one['difference']:.2f} points on {_words(one['slice'])}, more than the margin of "
-        f"{100 * one['margin']:.2f} and beyond chance (McNemar p = {one['mcnemar_p']:.2g})."
+        f"{100 * one['margin']:.2f} and significant after Bonferroni's correction (McNemar p = {one['mcnemar_p']:.2g})."
         for one in figures["slices"]
         if one["regressed"]
     ]

@@ -1,6 +1,6 @@
 """What was promoted and rolled back, where a version comes from, and how a challenger differs from the champion."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -14,9 +14,6 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities.model_registry import ModelVersion
 
-HISTORY = 10
-"""Decisions that are shown, the last ones."""
-_SHOWN = ("seq", "when", "decision", "from", "to", "reason")
 _TAGS = ("dataset", "seed", "device", "python", "version.", "md5.", "git.", "mlflow.source.git.commit")
 """Tags of a run, by their beginnings, that say what a model was made from."""
 
@@ -35,12 +32,8 @@ def promoted(lines: list[Entry]) -> list[str]:
 
 
 def rolled_back(lines: list[Entry], version_weights: Mapping[str, str], weights: str) -> Entry | None:
-    """Returns the rollback that took these weights out of service, None where nobody did or they came back by hand.
-
-    Args:
-        version_weights: version → hash of its weights.
-        weights: the hash of the weights asked about.
-    """
+    """Returns the rollback that took `weights` (their hash) out of service, None where none did or they were promoted
+    after it; `version_weights` has the hash of each version's weights."""
     found = None
     for line in lines:
         if line["decision"] == decisions.ROLLED_BACK and version_weights.get(line["from"]) == weights:
@@ -48,37 +41,6 @@ def rolled_back(lines: list[Entry], version_weights: Mapping[str, str], weights:
         elif line["from"] != line["to"] and version_weights.get(line["to"]) == weights:
             found = None
     return found
-
-
-def trace(
-    client: "MlflowClient",
-    versions: "Mapping[str, ModelVersion]",
-    lines: Sequence[Entry],
-    decided: Entry,
-    challenger: str,
-    predictions: "pd.DataFrame",
-    test: "pd.DataFrame",
-) -> dict[str, Any]:
-    """Tells what led to the present champion.
-
-    Args:
-        versions: by number.
-        lines: all decisions, the oldest first.
-        decided: the decision on the challenger.
-        challenger: its version.
-        predictions: the challenger's on `test`, which has id, text and label.
-
-    Returns:
-        `history`, the last HISTORY decisions; `champion_made_from` and `challenger_made_from`; and `against`, the
-        version that was champion before the decision: what it was made from and, as `flipped`, the test reviews on
-        which it (second) and the challenger (first) disagree. None stands for a version that is not there (any more).
-    """
-    return {
-        "history": [{name: line[name] for name in _SHOWN} for line in lines[-HISTORY:]],
-        "champion_made_from": made_from(client, versions.get(str(lines[-1]["to"]))),
-        "challenger_made_from": made_from(client, versions[challenger]),
-        "against": _against(client, versions.get(str(decided["from"])), predictions, test),
-    }
 
 
 def made_from(client: "MlflowClient", version: "ModelVersion | None") -> dict[str, Any] | None:
@@ -100,14 +62,24 @@ def made_from(client: "MlflowClient", version: "ModelVersion | None") -> dict[st
     }
 
 
-def _against(
+def against(
     client: "MlflowClient", champion: "ModelVersion | None", predictions: "pd.DataFrame", test: "pd.DataFrame"
 ) -> dict[str, Any] | None:
+    """Compares a challenger with the version that was champion before the decision on it.
+
+    Args:
+        champion: that version; None where there was none, or it is gone.
+        predictions: the challenger's on `test`, which has id, text and label.
+
+    Returns:
+        `made_from`, of the champion, and `flipped`, the test reviews on which challenger (first) and champion (second)
+        disagree, None where the champion was not measured on them; or None where there is no champion.
+    """
     if champion is None:
         return None
-    kept = evidence.kept(client, str(champion.run_id), evidence.predictions_name(evidence.reviews_digest(test)))
+    before = evidence.load_table(client, str(champion.run_id), evidence.predictions_name(test))
     flipped = None
-    if kept is not None:
-        challenger, before = (test[["id"]].merge(table, on="id", how="left") for table in (predictions, kept))
-        flipped = comparison.flipped(challenger, before, test["text"].reset_index(drop=True))
+    if before is not None:
+        first, second = (test[["id"]].merge(table, on="id", how="left") for table in (predictions, before))
+        flipped = comparison.flipped(first, second, test["text"].reset_index(drop=True))
     return {"made_from": made_from(client, champion), "flipped": flipped}

@@ -14,7 +14,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ruamel.yaml import YAML
 
@@ -33,9 +33,6 @@ if TYPE_CHECKING:
     from mlflow.entities.model_registry import ModelVersion
 
 METRICS = ("accuracy", "loss", "precision", "recall", "f1", "roc_auc", "average_precision")
-TOLERANCE = 0.01
-"""Two trainings that differ in rounding alone end within a point: the accuracy of models that are equally good has a
-standard error of 0.23 points on IMDB's 25,000 test reviews."""
 _STAGES = ("download", "split", "validate", "vocabulary", "tokenize", "batch")
 # Not compared: saved models, whose weights are, and reports, of which some hold durations.
 _COMPARED_OUTPUTS = ("data/raw", "data/splits", "data/tokens", "data/batches", "models/tokenizer")
@@ -53,8 +50,7 @@ class Made:
     device: str
 
 
-@dataclass(frozen=True)
-class Comparison:
+class Comparison(NamedTuple):
     """One thing as recorded and as made again; `verdict` is same, differs, or why it was not held to be the same."""
 
     what: str
@@ -62,15 +58,8 @@ class Comparison:
     made_again: str
     verdict: str
 
-    @property
-    def differs(self) -> bool:
-        """Whether it was to be the same and is not."""
-        return self.verdict == "differs"
 
-
-def reproduce(
-    name: str, alias_or_version: str, *, tolerance: float = TOLERANCE, allow_dirty: bool = False, keep: bool = False
-) -> list[Comparison]:
+def reproduce(name: str, alias_or_version: str, *, tolerance: float, allow_dirty: bool, keep: bool) -> list[Comparison]:
     """Makes a version of the registered model `name` again, and compares.
 
     Args:
@@ -111,75 +100,61 @@ def reproduce(
 def compare(recorded: Made, made: Made, *, deterministic: bool, tolerance: float) -> list[Comparison]:
     """Compares two makings: data and vocabulary exactly, metrics within `tolerance`, and the weights exactly where
     training was deterministic and ran on the same kind of device."""
-    rows = [
-        _exact(path, recorded.outputs.get(path, "-"), made.outputs.get(path, "-"))
+    other_weights = "differs"
+    if not deterministic:
+        other_weights = "not compared: deterministic is false"
+    elif recorded.device != made.device:
+        other_weights = f"not compared: {recorded.device} then, {made.device} now"
+    digests = [
+        (path, recorded.outputs.get(path, "-"), made.outputs.get(path, "-"), "differs")
         for path in sorted({*recorded.outputs, *made.outputs})
     ]
-    rows.append(_exact("vocabulary", recorded.vocabulary_sha256, made.vocabulary_sha256))
-    weights = _exact("weights", recorded.weights_sha256, made.weights_sha256)
-    if weights.differs and not deterministic:
-        weights = Comparison(*_cells(weights), "not compared: deterministic is false")
-    elif weights.differs and recorded.device != made.device:
-        weights = Comparison(*_cells(weights), f"not compared: {recorded.device} then, {made.device} now")
-    rows.append(weights)
+    digests.append(("vocabulary", recorded.vocabulary_sha256, made.vocabulary_sha256, "differs"))
+    digests.append(("weights", recorded.weights_sha256, made.weights_sha256, other_weights))
+    rows = [
+        Comparison(what, then[:12], now[:12], "same" if then == now else otherwise)
+        for what, then, now, otherwise in digests
+    ]
     for metric in METRICS:
         first, second = recorded.metrics.get(metric), made.metrics.get(metric)
         if first is None and second is None:
             continue
         near = first is not None and second is not None and abs(first - second) <= tolerance
         verdict = "same" if first == second else f"within {tolerance:g}" if near else "differs"
-        rows.append(Comparison(f"test {metric}", _number(first), _number(second), verdict))
+        then, now = ("-" if value is None else f"{value:.6f}" for value in (first, second))
+        rows.append(Comparison(f"test {metric}", then, now, verdict))
     return rows
-
-
-def _exact(what: str, recorded: str, made: str) -> Comparison:
-    return Comparison(what, recorded[:12], made[:12], "same" if recorded == made else "differs")
-
-
-def _cells(row: Comparison) -> tuple[str, str, str]:
-    return row.what, row.recorded, row.made_again
-
-
-def _number(value: float | None) -> str:
-    return "-" if value is None else f"{value:.6f}"
 
 
 @contextmanager
 def _clone(commit: str, *, keep: bool) -> Iterator[Path]:
-    """Yields a clone of this repository at `commit`, and removes it, unless something failed or `keep` is set."""
+    """Yields a clone of this repository at `commit`, and removes it, or with `keep` says where it is."""
     folder = Path(tempfile.mkdtemp(prefix="reproduce-"))
     try:
         checkouts.clone(folder, commit)
-        prefix = checkouts.git("rev-parse", "--show-prefix").strip()
-        yield folder / prefix
-    except BaseException:
-        if not keep:
+        yield folder / checkouts.git("rev-parse", "--show-prefix").strip()
+    finally:
+        if keep:
+            print(f"the scratch clone is {folder}")
+        else:
             shutil.rmtree(folder, ignore_errors=True)
-        raise
-    if keep:
-        print(f"the scratch clone is {folder}")
-    else:
-        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _recorded(client: "MlflowClient", version: "ModelVersion", tags: Mapping[str, str], folder: Path) -> Made:
     """Downloads to `folder` what the version's run recorded, and returns what is compared of it."""
-    import mlflow
     from mlflow.exceptions import MlflowException
 
-    model, run_id = version.tags["model"], str(version.run_id)
+    run = f"run {version.run_id} of {version.tags['model']}"
     try:
         for path in ("dvc", "train", "evaluate"):
-            client.download_artifacts(run_id, path, str(folder))
-        files = Path(mlflow.artifacts.download_artifacts(str(version.source), dst_path=str(folder / "model")))
-        vocabulary = next(files.rglob(VOCABULARY.name))
-    except (MlflowException, OSError, StopIteration) as error:
-        raise PipelineError(f"run {run_id} of {model} did not keep what is needed: {error}") from None
-    for file in (LOCK_FILE, PARAMS_FILE):
-        if not (folder / "dvc" / file).exists():
-            raise PipelineError(
-                f"run {run_id} of {model} did not keep its {file}; it was not trained through `dvc repro`"
-            )
+            client.download_artifacts(str(version.run_id), path, str(folder))
+        with versions.downloaded_vocabulary(str(version.source)) as file:
+            vocabulary = Path(shutil.copy(file, folder))
+    except (MlflowException, OSError, PipelineError) as error:
+        raise PipelineError(f"{run} did not keep what is needed: {error}") from None
+    for name in (LOCK_FILE, PARAMS_FILE):
+        if not (folder / "dvc" / name).exists():
+            raise PipelineError(f"{run} did not keep its {name}; it was not trained through `dvc repro`")
     return _read(folder / "dvc" / LOCK_FILE, vocabulary, [folder / "train", folder / "evaluate"], tags)
 
 
@@ -193,8 +168,11 @@ def read_made(clone: Path, model: str) -> Made:
 
 
 def _read(lock: Path, vocabulary: Path, outs: Sequence[Path], tags: Mapping[str, str]) -> Made:
+    outputs = [out for stage in _stages(lock).values() for out in stage.get("outs", [])]
     return Made(
-        outputs={path: md5 for path, md5 in _outputs(lock).items() if path.startswith(_COMPARED_OUTPUTS)},
+        outputs={
+            out["path"]: out["md5"] for out in outputs if "md5" in out and out["path"].startswith(_COMPARED_OUTPUTS)
+        },
         vocabulary_sha256=hashlib.sha256(vocabulary.read_bytes()).hexdigest(),
         weights_sha256=_report(outs, "weights_sha256")["weights_sha256"],
         metrics=_report(outs, "roc_auc"),
@@ -215,12 +193,6 @@ def _stages(lock: Path) -> dict[str, Any]:
     return (YAML(typ="safe", pure=True).load(lock.read_text(encoding="utf-8")) or {}).get("stages", {})
 
 
-def _outputs(lock: Path) -> dict[str, str]:
-    return {
-        out["path"]: out["md5"] for stage in _stages(lock).values() for out in stage.get("outs", []) if "md5" in out
-    }
-
-
 def _require_committed(version: "ModelVersion", dirty: str, clone: Path, allow_dirty: bool) -> None:
     """Refuses a version made from code that its commit does not hold: the recorded lock knows each module's md5."""
     if dirty == "false":
@@ -230,17 +202,14 @@ def _require_committed(version: "ModelVersion", dirty: str, clone: Path, allow_d
     deps = {dep["path"]: dep["md5"] for stage in made_by for dep in stage["deps"] if dep["path"].endswith(".py")}
     differing = sorted(path for path, md5 in deps.items() if _md5(clone / path) != md5)
     about = f"version {version.version} was made from a tree with uncommitted changes"
-    if not differing:
-        print(f"warning: {about}; no module that its stages read was among them", file=sys.stderr)
-    elif allow_dirty:
-        print(
-            f"warning: {about}; the commit's {', '.join(differing)} are others than it was made with", file=sys.stderr
-        )
-    else:
-        raise PipelineError(
-            f"{about}, and the commit's {', '.join(differing)} are others than it was made with: what would come out "
-            "is another version; --allow-dirty compares all the same"
-        )
+    found = "no module that its stages read was among them"
+    if differing:
+        found = f"the commit's {', '.join(differing)} are others than it was made with"
+        if not allow_dirty:
+            raise PipelineError(
+                f"{about}, and {found}: what would come out is another version; --allow-dirty compares all the same"
+            )
+    print(f"warning: {about}; {found}", file=sys.stderr)
 
 
 def _md5(file: Path) -> str:
@@ -275,7 +244,7 @@ def bring_labelled(pointer: Path, clone: Path) -> None:
 def _run_pipeline(clone: Path, model: str) -> None:
     """Runs `dvc repro` in the clone, with this interpreter and its libraries, the clone's modules and its own store."""
     environment = checkouts.clone_environment(clone, without=("MLFLOW_", "DVC_", "SENTIMENT_"))
-    command = [*checkouts.DVC, "repro", f"evaluate@{model}"]
-    print(f"running `dvc repro evaluate@{model}` in {clone}", flush=True)
-    if code := subprocess.run(command, cwd=clone, env=environment).returncode:
-        raise PipelineError(f"`dvc repro evaluate@{model}` failed in the scratch clone with exit code {code}")
+    target = f"evaluate@{model}"
+    print(f"running `dvc repro {target}` in {clone}", flush=True)
+    if code := subprocess.run([*checkouts.DVC, "repro", target], cwd=clone, env=environment).returncode:
+        raise PipelineError(f"`dvc repro {target}` failed in the scratch clone with exit code {code}")

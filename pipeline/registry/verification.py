@@ -2,6 +2,7 @@
 
 import platform
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -36,22 +37,18 @@ class Problem:
 
 
 def verify(name: str, models: Iterable[str]) -> list[Problem]:
-    """Looks at everything that the registered model `name` rests on, and changes nothing but the status of runs whose
-    process is gone.
-
-    Args:
-        name: the registered model.
-        models: names of the models whose outputs stand in this checkout.
-    """
+    """Checks all that the registered model `name` rests on, and the outputs of `models` in this checkout, and changes
+    nothing but the status of runs whose process is gone."""
     running = _running()
     runs.connect.cache_clear()  # it looks for dead processes once, when it connects
     client = runs.connect()
-    problems = list(_dead_runs(client, running))
-    problems += history_problems(client, name)
-    problems += _registry_problems(client, name)
-    problems += _run_problems(client)
-    problems += _output_problems(client, models)
-    return problems
+    return [
+        *_dead_runs(client, running),
+        *history_problems(client, name),
+        *_registry_problems(client, name),
+        *_run_problems(client),
+        *_output_problems(client, models),
+    ]
 
 
 def _running() -> list[str]:
@@ -60,14 +57,11 @@ def _running() -> list[str]:
     from mlflow.exceptions import MlflowException
 
     client = mlflow.MlflowClient(runs.tracking_uri())
-    try:
-        experiment = client.get_experiment_by_name(runs.EXPERIMENT)
-        if experiment is None:
-            return []
-        found = client.search_runs([experiment.experiment_id], "attributes.status = 'RUNNING'")
-    except (MlflowException, OSError):
-        return []  # `runs.connect` says what is wrong with the store
-    return [run.info.run_id for run in found]
+    with suppress(MlflowException, OSError):  # `runs.connect` says what is wrong with the store
+        if experiment := client.get_experiment_by_name(runs.EXPERIMENT):
+            found = client.search_runs([experiment.experiment_id], "attributes.status = 'RUNNING'")
+            return [run.info.run_id for run in found]
+    return []
 
 
 def _dead_runs(client: "MlflowClient", running: list[str]) -> Iterator[Problem]:
@@ -119,7 +113,7 @@ def _registry_problems(client: "MlflowClient", name: str) -> Iterator[Problem]:
     if not client.search_registered_models(f"name = '{name}'"):
         return
     aliases = {alias: str(number) for alias, number in client.get_registered_model(name).aliases.items()}
-    found = {str(version.version): version for version in all_versions(client, name)}
+    found = all_versions(client, name)
     for alias, number in aliases.items():
         if number not in found:
             yield Problem(
@@ -141,10 +135,11 @@ def _registry_problems(client: "MlflowClient", name: str) -> Iterator[Problem]:
 
 
 def _run_problems(client: "MlflowClient") -> Iterator[Problem]:
+    import mlflow
     from mlflow.entities import ViewType
 
     experiment = client.get_experiment(runs.experiment_id(client))
-    all_runs = _all_runs(client, experiment.experiment_id, ViewType.ALL)
+    all_runs = mlflow.search_runs([experiment.experiment_id], run_view_type=ViewType.ALL, output_format="list")
     for run in all_runs:
         training = run.info.lifecycle_stage == "active" and run.data.tags.get(runs.KIND) == runs.TRAINING
         if training and run.info.status == "FINISHED" and not client.list_artifacts(run.info.run_id, "train"):
@@ -164,16 +159,6 @@ def _run_problems(client: "MlflowClient") -> Iterator[Problem]:
                 f"{outputs} holds the outputs of a run that is not in the store",
                 "put mlflow.db back from a backup, or remove the folder",
             )
-
-
-def _all_runs(client: "MlflowClient", experiment: str, view: int) -> "list[Run]":
-    found: list[Run] = []
-    page = client.search_runs([experiment], run_view_type=view, max_results=1000)
-    found += page
-    while page.token:
-        page = client.search_runs([experiment], run_view_type=view, max_results=1000, page_token=page.token)
-        found += page
-    return found
 
 
 def _output_problems(client: "MlflowClient", models: Iterable[str]) -> Iterator[Problem]:

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities import LoggedModel
     from mlflow.entities.model_registry import ModelVersion
+    from mlflow.models.model import ModelInfo
 
 CHAMPION = "champion"
 CHALLENGER = "challenger"
@@ -38,14 +39,13 @@ _ARTIFACT = "model"
 _SERVED_MODEL = Path(served_model.__file__).parent
 _REQUIREMENTS = ("keras", "mlflow", "numpy", "pandas", "tensorflow")
 _EXAMPLE = ("A film that stays with you for days.", "Two hours that I will never get back.")
-# What loading leaves beside a model's files.
-_LEFT_BY_LOADING = ("__pycache__", "registered_model_meta")
+_LEFT_BY_LOADING = {"__pycache__", "registered_model_meta"}
+"""Names beside a model's files that are none of them."""
 
 
 @dataclass(frozen=True)
 class Candidate:
-    """A trained model to register: its name in params.yaml, MLflow run, weights' hash, the params that it is served
-    with, and its validation metrics."""
+    """A trained model to register; `params` are those that it is served with."""
 
     model: str
     run_id: str
@@ -61,8 +61,7 @@ class Candidate:
 
 
 def params_digest(params: Mapping[str, Any]) -> str:
-    """Returns the SHA-256 of the params that decide, beside the weights, what a model answers; values count as MLflow
-    keeps them, as text."""
+    """Returns the SHA-256 of the params that decide what a model answers; values count as MLflow has them, as text."""
     served = {name: str(params[name]) for name in SERVED_PARAMS if name in params}
     return hashlib.sha256(json.dumps(served, sort_keys=True).encode()).hexdigest()
 
@@ -94,23 +93,21 @@ def resolve(client: "MlflowClient", name: str, alias_or_version: str) -> "ModelV
     try:
         return client.get_model_version(name, str(int(version)))
     except (MlflowException, ValueError):
-        known = [str(found.version) for found in all_versions(client, name)]
+        known, aliases = (", ".join(names) or "none" for names in (all_versions(client, name), sorted(model.aliases)))
         raise UsageError(
-            f"{name} has no version or alias {alias_or_version!r}; there are versions {', '.join(known) or 'none'} and "
-            f"aliases {', '.join(sorted(model.aliases)) or 'none'}"
+            f"{name} has no version or alias {alias_or_version!r}; there are versions {known} and aliases {aliases}"
         ) from None
 
 
-def all_versions(client: "MlflowClient", name: str) -> list["ModelVersion"]:
-    """Returns all versions, the oldest first."""
-    found: list[ModelVersion] = []
+def all_versions(client: "MlflowClient", name: str) -> dict[str, "ModelVersion"]:
+    """Returns all versions by number, the oldest first."""
+    found: dict[str, ModelVersion] = {}
     token = None
-    while True:
+    while token is None or token:
         page = client.search_model_versions(f"name = '{name}'", 10_000, ["version_number ASC"], token)
-        found += page
-        token = page.token
-        if not token:
-            return found
+        found |= {str(version.version): version for version in page}
+        token = page.token or ""
+    return found
 
 
 def ensure_version(
@@ -138,18 +135,14 @@ def ensure_version(
             client.update_model_version(name, str(version.version), description)
         return version
     model_id, model_uri = logged_model(client, candidate)
-    latency_ms = evidence.trial(model_uri, test, predictions)
+    latency_ms = evidence.require_same_scores(model_uri, test, predictions)
     made = client.create_model_version(
         name,
         source=model_uri,
         run_id=candidate.run_id,
         model_id=model_id,
-        tags={
-            "model": candidate.model,
-            **candidate.identity(),
-            FILES: files_digest(model_uri),
-            LATENCY: f"{latency_ms:.2f}",
-        },
+        tags=candidate.identity()
+        | {"model": candidate.model, FILES: files_digest(model_uri), LATENCY: f"{latency_ms:.2f}"},
         description=_description(client, candidate.run_id, card),
     )
     oldest = find_version(client, name, candidate) or made
@@ -161,15 +154,15 @@ def ensure_version(
 def find_version(client: "MlflowClient", name: str, candidate: Candidate) -> "ModelVersion | None":
     """Returns the version that is what the candidate is, by whichever run, None where there is none yet.
 
-    A version of before these tags is told by its files and its run, and tagged.
+    A version that is older than these tags gets them, from its files and its run.
     """
     wanted = candidate.identity()
-    for version in all_versions(client, name):
+    for number, version in all_versions(client, name).items():
         if version.tags.get(WEIGHTS) != wanted[WEIGHTS]:
             continue
         missing = _missing_identity(client, version)
         for tag, value in missing.items():
-            client.set_model_version_tag(name, str(version.version), tag, value)
+            client.set_model_version_tag(name, number, tag, value)
         if wanted.items() <= (version.tags | missing).items():
             return version
     return None
@@ -179,8 +172,8 @@ def _missing_identity(client: "MlflowClient", version: "ModelVersion") -> dict[s
     """Returns the tags of `Candidate.identity` that a version lacks, as far as its files and its run tell them."""
     found = {}
     if TOKENIZER not in version.tags:
-        with suppress(PipelineError, StopIteration), downloaded(str(version.source)) as folder:
-            found[TOKENIZER] = hashlib.sha256(next(folder.rglob(VOCABULARY.name)).read_bytes()).hexdigest()
+        with suppress(PipelineError), downloaded_vocabulary(str(version.source)) as vocabulary:
+            found[TOKENIZER] = hashlib.sha256(vocabulary.read_bytes()).hexdigest()
     if PARAMS not in version.tags and (run := runs.find_run(client, str(version.run_id))):
         found[PARAMS] = params_digest(run.data.params)
     return found
@@ -209,12 +202,8 @@ def logged_models(client: "MlflowClient", run_id: str) -> list["LoggedModel"]:
     return list(client.search_logged_models([experiment], f"source_run_id = '{run_id}'"))
 
 
-def log_model(candidate: Candidate) -> Any:
-    """Logs the raw-text model of `candidate` in its run: weights, vocabulary, settings and the code they need.
-
-    Returns:
-        MLflow's ModelInfo.
-    """
+def log_model(candidate: Candidate) -> "ModelInfo":
+    """Logs the raw-text model of `candidate` in its run: weights, vocabulary, settings and the code they need."""
     import mlflow
     import pandas as pd
     from mlflow.models import Model, ModelSignature
@@ -231,8 +220,7 @@ def log_model(candidate: Candidate) -> Any:
         code = [_SERVED_MODEL / f"{module}.py" for module in ("tokenizer", "network", "fused_lstm")]
         for file in (model_file(candidate.model), VOCABULARY, *code):
             shutil.copy(file, classifier)
-        settings = {"max_tokens": candidate.params["max_tokens"], "threshold": THRESHOLD}
-        write_json(classifier / "settings.json", settings)
+        write_json(classifier / "settings.json", {"max_tokens": candidate.params["max_tokens"], "threshold": THRESHOLD})
         return Model.log(
             artifact_path=None,
             name=_ARTIFACT,
@@ -249,7 +237,7 @@ def log_model(candidate: Candidate) -> Any:
 
 
 def _save_model(*, validate_serving_input: bool, **arguments: Any) -> None:
-    # MLflow would try the example in this process, which then keeps the GPU: `evidence.trial` has one of its own.
+    # MLflow would try the example in this process, which then keeps the GPU: `evidence.score` has one of its own.
     import mlflow
 
     mlflow.pyfunc.save_model(**arguments)
@@ -257,8 +245,7 @@ def _save_model(*, validate_serving_input: bool, **arguments: Any) -> None:
 
 @contextmanager
 def downloaded(model_uri: str) -> Iterator[Path]:
-    """Yields a folder with the files of a logged or registered model, for the time of the block; raises PipelineError
-    if they are missing."""
+    """Yields a folder with the files of a logged or registered model; raises PipelineError if they are missing."""
     import mlflow
     from mlflow.exceptions import MlflowException
 
@@ -271,15 +258,23 @@ def downloaded(model_uri: str) -> Iterator[Path]:
         yield folder
 
 
+@contextmanager
+def downloaded_vocabulary(model_uri: str) -> Iterator[Path]:
+    """Yields the file with the vocabulary of a logged or registered model; raises PipelineError if it is missing."""
+    with downloaded(model_uri) as folder:
+        file = next(folder.rglob(VOCABULARY.name), None)
+        if file is None:
+            raise PipelineError(f"the files of {model_uri} are missing (there is no {VOCABULARY.name})")
+        yield file
+
+
 def files_digest(model_uri: str) -> str:
-    """Returns the SHA-256 over names and contents of a logged model's files; raises PipelineError if they are
-    missing."""
+    """Returns the SHA-256 over names and contents of a model's files; raises PipelineError if they are missing."""
     digest = hashlib.sha256()
     with downloaded(model_uri) as folder:
-        files = [file for file in sorted(folder.rglob("*")) if file.is_file()]
-        for file in files:
+        for file in sorted(folder.rglob("*")):
             name = file.relative_to(folder)
-            if not set(name.parts) & set(_LEFT_BY_LOADING):
+            if file.is_file() and not set(name.parts) & _LEFT_BY_LOADING:
                 digest.update(f"{name.as_posix()}\t{hashlib.sha256(file.read_bytes()).hexdigest()}\n".encode())
         if not (folder / "MLmodel").exists():
             raise PipelineError(f"the files of {model_uri} are missing (there is no MLmodel)")

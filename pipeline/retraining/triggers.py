@@ -1,24 +1,25 @@
-"""Whether the scheduled job trains: what it looks at, and what each of its triggers says."""
+"""What may be a reason to train: what an earlier run or the caller wants, new reviews, the champion's age, and drift."""
 
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from pipeline.data import drift
-from pipeline.project.errors import PipelineError
-from pipeline.project.params import Params, RetrainParams
-from pipeline.project.paths import VOCABULARY
+from pipeline.data.intake import Known
+from pipeline.project.params import Params
 from pipeline.registry import evidence, versions
 from pipeline.served_model.tokenizer import SubwordTokenizer
 from pipeline.tracking import runs
 
 if TYPE_CHECKING:
     import pandas as pd
-    from mlflow import MlflowClient
     from mlflow.entities.model_registry import ModelVersion
+
+FIRES = {True: "yes", False: "no", None: "not measured"}
+_TEXT, _SCORES = "drift of the text", "drift of the scores"
 
 
 @dataclass(frozen=True)
@@ -30,26 +31,20 @@ class Trigger:
     sentence: str
     figures: dict[str, float | int | None] = field(default_factory=dict)
 
-    def as_dict(self) -> dict[str, Any]:
-        """Returns it as a record keeps it."""
-        return asdict(self)
-
     def __str__(self) -> str:
-        return f"{ {True: 'yes', False: 'no', None: 'not measured'}[self.fired]:12}  {self.name:19}  {self.sentence}"
+        return f"{FIRES[self.fired]:12}  {self.name:19}  {self.sentence}"
 
 
 @dataclass(frozen=True)
 class Champion:
-    """The champion, and what champion and challenger know of the training reviews."""
+    """The champion, and the hashes of the training and validation reviews of champion and challenger."""
 
-    client: "MlflowClient"
     version: "ModelVersion"
-    known_rows: "np.ndarray | None"
+    known_rows: "np.ndarray"
 
-    @property
-    def run_id(self) -> str:
-        """The MLflow run that the version belongs to."""
-        return str(self.version.run_id)
+    def evidence(self, name: str) -> "pd.DataFrame | None":
+        """Returns the evidence `name` of its run, None where the run has none."""
+        return evidence.load_table(runs.connect(), str(self.version.run_id), name)
 
 
 def is_registered(dataset: str) -> bool:
@@ -63,57 +58,42 @@ def find_champion(dataset: str) -> Champion | None:
     if not is_registered(dataset):
         return None
     client, name = runs.connect(), versions.registered_name(dataset)
-    numbers = {alias: versions.alias_version(client, name, alias) for alias in (versions.CHAMPION, versions.CHALLENGER)}
-    if numbers[versions.CHAMPION] is None:
+    numbers = [versions.alias_version(client, name, alias) for alias in (versions.CHAMPION, versions.CHALLENGER)]
+    if numbers[0] is None:
         return None
-    aliased = {alias: client.get_model_version(name, number) for alias, number in numbers.items() if number}
-    tables = [evidence.kept(client, str(found.run_id), evidence.TRAINING_ROWS) for found in aliased.values()]
+    aliased = [client.get_model_version(name, number) for number in numbers if number]
+    tables = [evidence.load_table(client, str(version.run_id), evidence.TRAINING_ROWS) for version in aliased]
     rows = [table["row"].to_numpy() for table in tables if table is not None]
-    return Champion(client, aliased[versions.CHAMPION], np.unique(np.concatenate(rows)) if rows else None)
-
-
-def number(champion: Champion | None) -> str | None:
-    """Returns the champion's version, None where there is none."""
-    return None if champion is None else str(champion.version.version)
-
-
-def unseen(champion: Champion | None, labelled: "pd.DataFrame") -> "pd.DataFrame":
-    """Returns the rows of `labelled` (text, label) that neither champion nor challenger has trained or validated on."""
-    if champion is None or champion.known_rows is None:
-        return labelled
-    return labelled[~np.isin(evidence.row_hashes(labelled), champion.known_rows)]
+    return Champion(aliased[0], np.concatenate([np.empty(0, np.uint64), *rows]))
 
 
 def triggers(
-    params: Params,
-    champion: Champion | None,
-    new: "pd.DataFrame",
-    test: "pd.DataFrame",
-    *,
-    unfinished: str | None,
-    force: bool,
-    scores: bool,
+    params: Params, champion: Champion | None, known: Known, *, unfinished: int | None, force: bool, may_score: bool
 ) -> list[Trigger]:
     """Returns what each trigger says, those that cost nothing first.
 
     Args:
-        params: params.yaml.
         champion: None where there is none yet.
-        new: what `unseen` returns, with the columns id, text, label.
-        test: the test reviews, on which the champion's scores are kept.
-        unfinished: the run whose training did not come to its end, if the last one did not.
+        known: the reviews there are, those taken in by this run among them.
+        unfinished: the last run that began to train, if it did not come to its end.
         force: the caller wants to train.
-        scores: let the champion score the new reviews, to measure the drift of its predictions; they are kept in its
-            run. It is done only where no cheaper trigger fires.
+        may_score: whether the champion may score the new reviews, to measure the drift of its predictions, which its
+            run then has as evidence. It does so only where no cheaper trigger fires.
     """
-    limits = params.retrain
+    limits, new = params.retrain, known.in_splits()
+    if champion:
+        new = new[~np.isin(evidence.row_hashes(new), champion.known_rows)]
     found = [
-        Trigger("force", force, "--force is set" if force else "--force is not set"),
-        Trigger("no champion", champion is None, "there is none" if champion is None else _named(champion)),
+        Trigger("force", force, f"--force is {'set' if force else 'not set'}"),
+        Trigger(
+            "no champion",
+            champion is None,
+            f"version {champion.version.version} is champion" if champion else "there is none",
+        ),
         Trigger(
             "unfinished run",
             unfinished is not None,
-            f"{unfinished} did not come to its end" if unfinished else "the last training came to its end",
+            f"run {unfinished} did not come to its end" if unfinished else "the last training came to its end",
         ),
         Trigger(
             "new reviews",
@@ -122,88 +102,60 @@ def triggers(
             {"new_rows": len(new), "min_new_rows": limits.min_new_rows},
         ),
     ]
-    if champion is not None:
-        found.append(_age(champion, limits))
-        found += _drift(params, champion, new, test, scores=scores and not any(trigger.fired for trigger in found))
+    if champion:
+        found.append(_age(champion, limits.max_champion_days))
+        found += _drift(params, champion, new, known.test, may_score and not any(trigger.fired for trigger in found))
     return found
 
 
-def _named(champion: Champion) -> str:
-    return f"version {champion.version.version} is champion"
-
-
-def _age(champion: Champion, limits: RetrainParams) -> Trigger:
+def _age(champion: Champion, limit: int) -> Trigger:
     made = datetime.fromtimestamp(champion.version.creation_timestamp / 1000, UTC)
     days = (datetime.now(UTC) - made).total_seconds() / 86400
-    sentence = f"it was made {days:.1f} days ago, more than {limits.max_champion_days} are too many"
+    sentence = f"it was made {days:.1f} days ago, more than {limit} are too many"
     if days < 0:
         sentence = f"it was made in the future, on {made:%Y-%m-%d}: a clock went backwards"
-    return Trigger(
-        "champion's age",
-        days > limits.max_champion_days,
-        sentence,
-        {"days": round(days, 3), "max_champion_days": limits.max_champion_days},
-    )
+    return Trigger("champion's age", days > limit, sentence, {"days": round(days, 3), "max_champion_days": limit})
 
 
 def _drift(
-    params: Params, champion: Champion, new: "pd.DataFrame", test: "pd.DataFrame", *, scores: bool
+    params: Params, champion: Champion, new: "pd.DataFrame", test: "pd.DataFrame", may_score: bool
 ) -> Iterator[Trigger]:
-    limits = params.retrain.drift
+    limits, version = params.retrain.drift, champion.version
     if len(new) < limits.min_rows:
         too_few = f"measured from {limits.min_rows:,} new reviews on, there are {len(new):,}"
-        yield Trigger("drift of the text", None, too_few)
-        yield Trigger("drift of the scores", None, too_few)
+        yield Trigger(_TEXT, None, too_few)
+        yield Trigger(_SCORES, None, too_few)
         return
-    reference = evidence.kept(champion.client, champion.run_id, evidence.TEXT_PROFILE)
-    tokenizer = _tokenizer(champion)
+    with versions.downloaded_vocabulary(f"models:/{version.name}/{version.version}") as vocabulary:
+        tokenizer = SubwordTokenizer.load(vocabulary)
     token_ids = tokenizer.encode_batch(new["text"], params.tokenize.max_tokens)
+    reference = champion.evidence(evidence.TEXT_PROFILE)
     if reference is None:
-        yield Trigger("drift of the text", None, "the champion's run kept no profile of its training reviews")
+        yield Trigger(_TEXT, None, "the champion's run has no profile of its training reviews")
     else:
         found = drift.text_drift(reference, drift.profile(token_ids, tokenizer.vocabulary_size))
-        allowed = limits.model_dump()
-        over = [name for name, value in found.items() if value > allowed[name]]
-        told = ", ".join(f"{name} {value:.3f} (at most {allowed[name]:g})" for name, value in found.items())
-        yield Trigger("drift of the text", bool(over), told, {name: round(value, 5) for name, value in found.items()})
-        scores = scores and not over
-    if scores:
-        yield _score_drift(champion, new, test, [len(ids) for ids in token_ids], limits.prediction_psi)
+        limit = limits.model_dump()
+        over = any(value > limit[name] for name, value in found.items())
+        sentence = ", ".join(f"{name} {value:.3f} (at most {limit[name]:g})" for name, value in found.items())
+        yield Trigger(_TEXT, over, sentence, {name: round(value, 5) for name, value in found.items()})
+        may_score = may_score and not over
+    if may_score:
+        yield _score_drift(champion, new.assign(length=[len(ids) for ids in token_ids]), test, limits.prediction_psi)
     else:
-        yield Trigger(
-            "drift of the scores",
-            None,
-            "the champion scores new reviews where no other trigger fires, in no dry run",
-        )
+        yield Trigger(_SCORES, None, "the champion scores new reviews where no other trigger fires, in no dry run")
 
 
-def _score_drift(
-    champion: Champion, new: "pd.DataFrame", test: "pd.DataFrame", lengths: list[int], limit: float
-) -> Trigger:
-    """Compares how the champion scores the new reviews with how it scored the test reviews, both kept in its run."""
-    name = "drift of the scores"
-    of_test = evidence.predictions_name(evidence.reviews_digest(test))
-    reference = evidence.kept(champion.client, champion.run_id, of_test)
+def _score_drift(champion: Champion, new: "pd.DataFrame", test: "pd.DataFrame", limit: float) -> Trigger:
+    """Compares how the champion scores the new reviews, of `length` tokens, with how it scored the test reviews."""
+    reference = champion.evidence(evidence.predictions_name(test))
     if reference is None:
-        return Trigger(name, None, "the champion's run kept no predictions on this test split")
-    uri = f"models:/{champion.version.name}/{champion.version.version}"
-    scored = evidence.predictions_on(
-        champion.client, champion.run_id, uri, new, new[["id"]].assign(length=np.array(lengths))
-    )
+        return Trigger(_SCORES, None, "the champion's run has no predictions on this test split")
+    scored = evidence.predictions_on(runs.connect(), champion.version, new, new[["id", "length"]])
     psi = drift.stability_index(reference["probability"].to_numpy(), scored["probability"].to_numpy())
     accuracy = float(((scored["probability"] > versions.THRESHOLD) == scored["label"]).mean())
     return Trigger(
-        name,
+        _SCORES,
         psi > limit,
         f"prediction_psi {psi:.3f} (at most {limit:g}); the champion's accuracy on them is {accuracy:.3f}",
         {"prediction_psi": round(psi, 5), "accuracy_on_new": round(accuracy, 5)},
     )
-
-
-def _tokenizer(champion: Champion) -> SubwordTokenizer:
-    """Loads the champion's own vocabulary, without the rest of the model."""
-    uri = f"models:/{champion.version.name}/{champion.version.version}"
-    with versions.downloaded(uri) as folder:
-        for vocabulary in folder.rglob(VOCABULARY.name):
-            return SubwordTokenizer.load(vocabulary)
-    raise PipelineError(f"the files of {uri} are missing (there is no {VOCABULARY.name})")

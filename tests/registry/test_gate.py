@@ -51,7 +51,6 @@ def decide(
         "dataset": "imdb_reviews",
         "params": PARAMS,
         "new_rows": 0,
-        "samples": PARAMS.bootstrap_samples,
         "seed": 42,
         "latency_ms": {"challenger": 4.0},
         "looks": 1,
@@ -67,18 +66,18 @@ SLIGHTLY_WORSE = predictions((WRONG - set(range(500))) | set(range(10_000, 10_55
 
 
 @pytest.mark.parametrize("test", ["mcnemar", "bootstrap"])
-def test_a_challenger_that_is_better_beyond_chance_is_promoted(test: str) -> None:
+def test_a_challenger_that_is_significantly_better_is_promoted(test: str) -> None:
     found = decide(BETTER, CHAMPION, params=params(test=test))
     assert (found.decision, found.promote) == ("promoted", True)
-    assert "is better than the champion beyond chance: 88.80% against 88.00%" in found.reason
+    assert "is significantly better than the champion at α = 0.05: 88.80% against 88.00%" in found.reason
     assert "+0.80 points (95% interval" in found.reason
 
 
 @pytest.mark.parametrize("test", ["mcnemar", "bootstrap"])
-def test_a_hair_better_is_chance_and_keeps_the_champion(test: str) -> None:
+def test_a_hair_better_is_not_significant_and_keeps_the_champion(test: str) -> None:
     found = decide(A_HAIR_BETTER, CHAMPION, params=params(test=test))
     assert (found.decision, found.promote) == ("kept", False)
-    assert "not better than the champion beyond chance" in found.reason
+    assert "is not significantly better than the champion at α = 0.05" in found.reason
     assert "trained on no review that the champion has not" in found.reason
 
 
@@ -172,7 +171,7 @@ def test_a_loss_on_a_slice_within_its_margin_does_not_stop() -> None:
 
 
 @pytest.mark.parametrize(("lost", "expected"), [(7, "promoted"), (9, "kept")])
-def test_a_loss_on_a_small_slice_stops_only_beyond_the_chance_of_all_six(lost: int, expected: str) -> None:
+def test_a_loss_on_a_small_slice_stops_only_where_it_is_significant_among_all_six(lost: int, expected: str) -> None:
     # Some of the 100 longest of 400 reviews: 7 lost have p = 0.016, once in six slices; 9 lost have p = 0.004.
     champion_wrong = set(range(80))
     won = {row for row in champion_wrong if row // 2 % 8 < 6}
@@ -244,7 +243,7 @@ def test_the_p_value_is_that_of_the_exact_binomial_test() -> None:
 
 
 @pytest.mark.parametrize("test", ["mcnemar", "bootstrap"])
-def test_the_level_decides_what_is_beyond_chance(test: str) -> None:
+def test_the_level_decides_what_is_significant(test: str) -> None:
     challenger = predictions((WRONG - set(range(800))) | set(range(10_000, 10_715)))  # McNemar's p is 0.03
     lenient, strict = (decide(challenger, CHAMPION, params=params(test=test, level=level)) for level in (0.05, 0.01))
     assert (lenient.decision, strict.decision) == ("promoted", "kept")
@@ -299,14 +298,18 @@ def answered(rights: list[bool]) -> pd.DataFrame:
     return predictions([row for row, right in enumerate(rights) if not right], len(rights))
 
 
-LENIENT = {"level": 0.4, "min_accuracy": PARAMS.min_accuracy.model_copy(update={"imdb_reviews": 0.0})}
+LENIENT = {
+    "level": 0.4,
+    "bootstrap_samples": 200,
+    "min_accuracy": PARAMS.min_accuracy.model_copy(update={"imdb_reviews": 0.0}),
+}
 
 
 @settings(max_examples=60, deadline=None)
 @given(rights, tests, st.integers(0, 5))
 def test_no_pair_of_models_is_promoted_both_ways(pair: tuple[list[bool], list[bool]], test: str, seed: int) -> None:
     first, second = (answered(rights) for rights in pair)
-    options = {"params": params(test=test, **LENIENT), "seed": seed, "samples": 200}
+    options = {"params": params(test=test, **LENIENT), "seed": seed}
     assert not (decide(first, second, **options).promote and decide(second, first, **options).promote)
 
 
@@ -314,6 +317,6 @@ def test_no_pair_of_models_is_promoted_both_ways(pair: tuple[list[bool], list[bo
 @given(rights, tests)
 def test_a_model_never_replaces_itself_without_new_rows(pair: tuple[list[bool], list[bool]], test: str) -> None:
     model = answered(pair[0])
-    options = {"params": params(test=test, **LENIENT), "samples": 200}
+    options = {"params": params(test=test, **LENIENT)}
     assert decide(model, model, model, **options).decision == "kept"
     assert decide(model, model, model, new_rows=1, **options).decision == "promoted"

@@ -129,7 +129,7 @@ def test_a_first_champion_has_nothing_before_it(project: Path) -> None:
 
 
 def test_a_version_is_described_by_its_models_card_as_it_stands(project: Path) -> None:
-    described = "result = [found.description for found in versions.all_versions(client, NAME)]"
+    described = "result = [found.description for found in versions.all_versions(client, NAME).values()]"
     assert in_folder(project, described) == [
         f"# Model card of {model}\n\nTrained on CPU, no commit.\n" for model in "ab"
     ]
@@ -152,7 +152,7 @@ def test_every_decision_has_its_evidence(project: Path) -> None:
 
 def test_the_same_inputs_give_the_same_decision_and_change_nothing(project: Path) -> None:
     report, before = (project / "reports/registry.json").read_text(), lines(project)
-    versions = in_folder(project, "register(); result = [v.version for v in versions.all_versions(client, NAME)]")
+    versions = in_folder(project, "register(); result = list(versions.all_versions(client, NAME))")
     assert len(versions) == 2
     assert (project / "reports/registry.json").read_text() == report
     assert lines(project) == before
@@ -335,7 +335,7 @@ def test_of_two_promotions_at_once_one_wins(project: Path) -> None:
 def test_of_two_registrations_at_once_one_version_comes(project: Path) -> None:
     answers = twice_at_once(project, "gate")
     assert {code for _, code in answers} <= {0, 75} and 0 in {code for _, code in answers}, answers
-    assert in_folder(project, "result = [str(v.version) for v in versions.all_versions(client, NAME)]") == ["1", "2"]
+    assert in_folder(project, "result = list(versions.all_versions(client, NAME))") == ["1", "2"]
     assert decided(project) == HISTORY
 
 
@@ -396,7 +396,7 @@ SWAPS = """
 for _ in range(100):
     champion.promote(NAME, "1", "to")
     champion.rollback(NAME, "fro")
-result = {version.run_id: version.version for version in versions.all_versions(client, NAME)}
+result = {version.run_id: version.version for version in versions.all_versions(client, NAME).values()}
 """
 
 
