@@ -17,7 +17,8 @@ from pipeline.project.paths import (
     VALIDATION_REPORT,
 )
 from pipeline.project.run_command import run_command
-from pipeline.text.encoding import encode, load_tokenizer, read_reviews
+from pipeline.served_model.tokenizer import truncate
+from pipeline.text.encoding import load_tokenizer, read_reviews
 
 
 def main() -> None:
@@ -31,7 +32,9 @@ def main() -> None:
         folder.mkdir()
         for split in SPLITS:
             reviews = read_reviews(SPLIT_TABLES / f"{split}.parquet")
-            token_ids, lengths = encode(tokenizer, reviews["text"], params.tokenize.max_tokens)
+            whole = tokenizer.encode_batch(reviews["text"])
+            lengths = np.array([len(ids) for ids in whole], np.int64)
+            token_ids = [truncate(ids, params.tokenize.max_tokens) for ids in whole]
             write_table(folder / f"{split}.parquet", reviews[["id", "label"]].assign(token_ids=pd.Series(token_ids)))
             reports[split] = length_report(lengths, params.tokenize.max_tokens)
     write_json(

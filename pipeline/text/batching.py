@@ -25,16 +25,10 @@ _COLUMNS = ("id", "label", "width", "token_ids")
 
 @dataclass(frozen=True)
 class Batch:
-    """One padded batch.
+    """One padded batch."""
 
-    Attributes:
-        token_ids: <int32>[rows, width], each row right-padded with 0, none of them all padding.
-        label: <int8>[rows], 0 negative, 1 positive.
-        id: the rows' ids.
-    """
-
-    token_ids: np.ndarray
-    label: np.ndarray
+    token_ids: np.ndarray  # <int32>[rows, width], each row right-padded with 0, none of them all padding
+    label: np.ndarray  # <int8>[rows], 0 negative, 1 positive
     id: list[str]
 
     @property
@@ -52,39 +46,15 @@ def pad(rows: Sequence[np.ndarray], width: int | None = None) -> np.ndarray:
     Raises:
         ValueError: a row is empty, holds the padding id, or is longer than `width`; nothing is cut here.
     """
-    lengths = [len(row) for row in rows]
-    width = max(lengths, default=0) if width is None else width
+    width = max(map(len, rows), default=0) if width is None else width
     padded = np.full((len(rows), width), PADDING_ID, np.int32)
-    for index, (row, length) in enumerate(zip(rows, lengths, strict=True)):
-        if not 0 < length <= width:
-            raise ValueError(f"row {index} has {length} token ids; a row of width {width} takes 1 to {width}")
-        padded[index, :length] = row
-        if (padded[index, :length] == PADDING_ID).any():
+    for index, row in enumerate(rows):
+        if not 0 < len(row) <= width:
+            raise ValueError(f"row {index} has {len(row)} token ids; a row of width {width} takes 1 to {width}")
+        if PADDING_ID in row:
             raise ValueError(f"row {index} holds the padding id {PADDING_ID}")
+        padded[index, : len(row)] = row
     return padded
-
-
-def bucket(lengths: ArrayLike, batch_size: int, pool_batches: int | None, seed: int) -> list[np.ndarray]:
-    """Divides rows into batches of similar length.
-
-    Args:
-        lengths: token count of each row.
-        batch_size: rows a batch; only the last batch of a pool may have fewer.
-        pool_batches: batches whose rows are sorted together; None sorts all rows, which pads least.
-        seed: seed of the shuffle that fills the pools and breaks ties of length.
-
-    Returns:
-        For each batch the <int64>[rows] indices of its rows; every row is in exactly one.
-    """
-    lengths = np.asarray(lengths)
-    order = np.random.default_rng(seed).permutation(len(lengths))
-    pool_rows = len(lengths) if pool_batches is None else pool_batches * batch_size
-    batches = []
-    for start in range(0, len(order), max(pool_rows, 1)):
-        pool = order[start : start + pool_rows]
-        pool = pool[np.argsort(lengths[pool], kind="stable")]
-        batches += [pool[first : first + batch_size] for first in range(0, len(pool), batch_size)]
-    return batches
 
 
 def make_batches(
@@ -96,12 +66,25 @@ def make_batches(
     pool_batches: int | None,
     seed: int,
 ) -> list[Batch]:
-    """Returns the rows as padded batches; see `bucket` for which rows share one and `pad` for what is refused."""
+    """Divides rows into padded batches of similar length; every row is in exactly one.
+
+    Args:
+        token_ids, label, ids: of each row; see `pad` for what is refused.
+        batch_size: rows a batch; only the last batch of a pool may have fewer.
+        pool_batches: batches whose rows are sorted together; None sorts all rows, which pads least.
+        seed: seed of the shuffle that fills the pools and breaks ties of length.
+    """
     labels = np.asarray(label, np.int8)
-    return [
-        Batch(pad([token_ids[row] for row in rows]), labels[rows], [ids[row] for row in rows])
-        for rows in bucket([len(row) for row in token_ids], batch_size, pool_batches, seed)
-    ]
+    lengths = np.array([len(row) for row in token_ids])
+    order = np.random.default_rng(seed).permutation(len(lengths))
+    pool_rows = pool_batches * batch_size if pool_batches else max(len(order), 1)
+    batches = []
+    for start in range(0, len(order), pool_rows):
+        pool = order[start : start + pool_rows]
+        pool = pool[np.argsort(lengths[pool], kind="stable")]
+        for rows in (pool[first : first + batch_size] for first in range(0, len(pool), batch_size)):
+            batches.append(Batch(pad([token_ids[row] for row in rows]), labels[rows], [ids[row] for row in rows]))
+    return batches
 
 
 def hide_tokens(token_ids: np.ndarray, share: float, hidden_id: int, rng: np.random.Generator) -> np.ndarray:
@@ -150,8 +133,6 @@ def describe(batches: Sequence[Batch]) -> dict[str, Any]:
 def classic_padding_share(lengths: ArrayLike, seed: int) -> float:
     """Returns the padding share of the classic shuffled `padded_batch(64)` on rows of these token counts."""
     order = np.random.default_rng(seed).permutation(np.asarray(lengths))
-    padded = sum(
-        int(group.max()) * len(group)
-        for group in (order[start : start + CLASSIC_BATCH_SIZE] for start in range(0, len(order), CLASSIC_BATCH_SIZE))
-    )
-    return round(1 - int(order.sum()) / padded, 6)
+    starts = np.arange(0, len(order), CLASSIC_BATCH_SIZE)
+    rows = np.diff(starts, append=len(order))
+    return round(1 - int(order.sum()) / int((np.maximum.reduceat(order, starts) * rows).sum()), 6)

@@ -10,13 +10,7 @@ from collections.abc import Iterable
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.served_model.tokenizer import (
-    BYTES,
-    ESCAPED_UNDERSCORE,
-    LITERAL_ESCAPE,
-    PADDING_ID,
-    encodable,
-)
+from pipeline.served_model.tokenizer import BYTES, ESCAPED_UNDERSCORE, LITERAL_ESCAPE, PADDING_ID, encodable
 
 _TOKEN = re.compile(r"(\w+)( (?!\W))?|(\W+)")
 _SPACE_BEFORE_WORD = re.compile(r" (?=\w)")
@@ -53,7 +47,7 @@ def build_vocabulary(texts: Iterable[str], target_size: int = 2**13) -> list[str
 
     Raises:
         UnencodableText: a text is blank or holds a lone surrogate; the message begins with its row, counted from 0.
-        ValueError: there are no texts, or the target leaves no room for a subword.
+        ValueError: there are no texts, or the target is too small for a subword.
     """
     reserved_ids = PADDING_ID + 1 + BYTES
     if target_size <= reserved_ids:
@@ -62,24 +56,20 @@ def build_vocabulary(texts: Iterable[str], target_size: int = 2**13) -> list[str
     if not token_counts:
         raise ValueError("there are no texts to build a vocabulary from")
     prefixes = _Prefixes(token_counts)
-
-    def distance(subwords: dict[int, int]) -> int:
-        return abs(reserved_ids + len(subwords) - target_size)
-
     low, high = min(token_counts.values()), max(token_counts.values())
-    tried = []
+    tried: dict[int, dict[int, int]] = {}  # by their distance from the target, of equally close ones the last
     while True:
         min_count = (low + high) // 2
         subwords = prefixes.frequent(min_count)
-        tried.append(subwords)
-        if distance(subwords) * 100 < target_size or low >= high or min_count <= 1:
+        surplus = reserved_ids + len(subwords) - target_size
+        tried[abs(surplus)] = subwords
+        if abs(surplus) * 100 < target_size or low >= high or min_count <= 1:
             break
-        if reserved_ids + len(subwords) > target_size:
+        if surplus > 0:
             low = min_count + 1
         else:
             high = min_count - 1
-    closest = min(reversed(tried), key=distance)  # of equally close ones the last
-    counted = ((count, prefixes.text(node)) for node, count in closest.items())
+    counted = ((count, prefixes.text(node)) for node, count in tried[min(tried)].items())
     return [subword for _, subword in sorted(counted, reverse=True)]
 
 
@@ -120,13 +110,11 @@ class _Prefixes:
         for length in range(1, min(_MAX_SUBWORD_LENGTH, lengths.max()) + 1):
             starts = np.flatnonzero(remaining >= length)
             edges = self._node[starts] << 21 | characters[starts + length - 1]  # 21 bits hold any code point
-            edges, child = np.unique(edges, return_inverse=True)
+            edges, first_start, child = np.unique(edges, return_index=True, return_inverse=True)
             first = len(self._parent)
             self._node[starts] = first + child
-            example = np.empty(len(edges), np.int64)
-            example[child] = starts
             self._parent = np.append(self._parent, edges >> 21)
-            self._example = np.append(self._example, example)
+            self._example = np.append(self._example, starts[first_start])
             self._levels.append(slice(first, first + len(edges)))
 
         self._length = np.repeat(np.arange(len(self._levels)), [level.stop - level.start for level in self._levels])
@@ -151,16 +139,14 @@ class _Prefixes:
         """
         step = self._shortest_step
         for _ in range(_ITERATIONS):
-            counts = self._counts(self._starts(step))
-            accepted = self._accept(counts, min_count)
+            counts, accepted = self._accept(self._starts(step), min_count)
             step = self._longest_steps(accepted)
         nodes = np.flatnonzero(accepted)
         return dict(zip(nodes.tolist(), counts[nodes].astype(np.int64).tolist(), strict=True))
 
     def _starts(self, step: NDArray[np.int64]) -> NDArray[np.int64]:
         """Returns where subwords begin if at each character a subword of `step` characters would be taken."""
-        position = np.append(0, self._ends[:-1])
-        end = self._ends
+        position, end = np.append(0, self._ends[:-1]), self._ends
         starts = []
         while position.size:
             starts.append(position)
@@ -169,23 +155,18 @@ class _Prefixes:
             position, end = position[inside], end[inside]
         return np.concatenate(starts)
 
-    def _counts(self, starts: NDArray[np.int64]) -> NDArray[np.float64]:
-        """Returns for each node how often it begins at one of `starts`."""
+    def _accept(self, starts: NDArray[np.int64], min_count: int) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+        """Returns for each node how often it, and no longer subword, begins at one of `starts`, and whether that makes
+        it a subword."""
         counts = np.zeros(len(self._parent))
         counts += np.bincount(self._node[starts], self._weights[starts], minlength=len(counts))
-        for level in reversed(self._levels[1:]):
-            self._add_to_parents(counts, level, counts[level])
-        return counts
-
-    def _accept(self, counts: NDArray[np.float64], min_count: int) -> NDArray[np.bool_]:
-        """Returns which nodes become subwords, the longest first; takes their counts from those of their prefixes."""
         accepted = np.zeros(len(counts), bool)
-        taken = np.zeros(len(counts))
-        for level in reversed(self._levels[1:]):
-            counts[level] -= taken[level]
+        for level in reversed(self._levels[1:]):  # the longest first: one that is no subword counts for its prefix
             accepted[level] = (counts[level] >= min_count) & ~self._is_byte[level]
-            self._add_to_parents(taken, level, taken[level] + np.where(accepted[level], counts[level], 0))
-        return accepted
+            parents = self._parent[level]
+            above = slice(parents[0], parents[-1] + 1)
+            counts[above] += np.bincount(parents - parents[0], np.where(accepted[level], 0, counts[level]))
+        return counts, accepted
 
     def _longest_steps(self, accepted: NDArray[np.bool_]) -> NDArray[np.int64]:
         """Returns for each character the length of the longest accepted string that begins there."""
@@ -193,8 +174,3 @@ class _Prefixes:
         for level in self._levels[1:]:
             longest[level] = np.maximum(longest[level], longest[self._parent[level]])
         return np.maximum(longest[self._node], self._shortest_step)
-
-    def _add_to_parents(self, sums: NDArray[np.float64], level: slice, values: NDArray[np.float64]) -> None:
-        parents = self._parent[level]
-        above = slice(parents[0], parents[-1] + 1)
-        sums[above] += np.bincount(parents - parents[0], values)
