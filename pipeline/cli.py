@@ -119,15 +119,15 @@ def retrain(
     Ends with 0 (promoted, or nothing to do), 1 (failed), 2 (wrong usage), 3 (data rejected), 4 (challenger rejected) or
     75 (another retraining is under way).
     """
-    if history:
-        from pipeline.retraining import records
+    from pipeline.retraining import records
 
+    if history:
         print(table(records.history(records.read_all())))
         return
-    from pipeline.retraining import job as job
+    from pipeline.retraining import job
 
-    options = job.Options(force=force, dry_run=dry_run, commit=commit, max_minutes=max_minutes)
-    if job.retrain(options) == job.REJECTED:
+    outcome = job.retrain(force=force, dry_run=dry_run, commit=commit, max_minutes=max_minutes)
+    if outcome == records.REJECTED:
         raise typer.Exit(REJECTED)
 
 

@@ -1,75 +1,109 @@
-"""How a run of the scheduled job ends: what is past its time goes, the record is kept, somebody is told, git commits.
-
-None of it hides how the run ended: what fails here is a warning, and the next run makes up for it.
+"""How a run of the scheduled job ends: what its training brought, what is past its time goes, the record is written,
+somebody is notified, git commits. What fails of the latter is a warning, and the next run makes up for it.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from pipeline.project import checkouts, provenance
+from pipeline.project.atomic import read_json
 from pipeline.project.errors import PipelineError
 from pipeline.project.params import Params
-from pipeline.project.paths import RETRAIN_RECORDS
+from pipeline.project.paths import REGISTRY_REPORT, RETRAIN_RECORDS, run_file
 from pipeline.registry import decisions, versions
 from pipeline.retraining import notifications, records, retention, triggers
-from pipeline.retraining.records import FAILED, PROMOTED, REJECTED, SKIPPED, Record
+from pipeline.retraining.pipeline_state import one_line
+from pipeline.retraining.records import PROMOTED, REJECTED, SKIPPED, Record
 from pipeline.tracking import runs
 
-_TOLD = (PROMOTED, REJECTED, FAILED)
+_OUTCOMES = {"first": PROMOTED, "promoted": PROMOTED, "kept": REJECTED}
 _CATCH_UP = 20
 """Records of earlier runs that are brought into an MLflow store that was away, at most."""
 
 
-def remove_what_is_past(params: Params, known: list[Record], record: Record) -> None:
+def before_training(params: Params) -> dict[str, Any]:
+    """Returns what a training may change, as a record has it: champion, decisions, and the runs of the models."""
+    champion, lines = None, []
+    if triggers.is_registered(params.dataset):
+        client, name = runs.connect(), versions.registered_name(params.dataset)
+        champion, lines = versions.alias_version(client, name, versions.CHAMPION), decisions.read(client, name).lines
+    files = {model: run_file(model) for model in params.models}
+    return {
+        "champion_before": champion,
+        "decisions_before": lines[-1]["seq"] if lines else 0,
+        "decisions_begin": lines[0]["hash"] if lines else None,
+        "models_before": {
+            model: read_json(file, ["run_id"])["run_id"] for model, file in files.items() if file.exists()
+        },
+    }
+
+
+def after_training(record: Record, params: Params) -> dict[str, Any]:
+    """Returns what came of the training: what `register` decided since the record's run, or the one it goes on with,
+    began."""
+    report, now, models = (
+        read_json(REGISTRY_REPORT, ("decision", "reason")),
+        before_training(params),
+        record["models_before"],
+    )
+    begun_anew = now["decisions_begin"] not in (None, record["decisions_begin"])  # with a new store
+    newer = begun_anew or report.get("entry", {}).get("seq", 0) > record["decisions_before"]
+    outcome, reason = SKIPPED, f"the same model came out as before (ran for {record['reason']})"
+    if newer and report["decision"] in _OUTCOMES:  # no rollback by a person, which the report may be of
+        outcome = _OUTCOMES[report["decision"]]
+        reason = f"{report['reason']} (trained for {record['reason']})"
+    return {
+        "champion_after": now["champion_before"],
+        "children": {model: run for model, run in now["models_before"].items() if models.get(model) != run},
+        "challenger": report.get("challenger"),
+        "outcome": outcome,
+        "reason": reason,
+    }
+
+
+def remove_what_is_past(params: Params, past: list[Record], record: Record) -> None:
     """Removes what is past its time, and after a training what DVC needs no more; that it cannot is no failure."""
-    try:
-        found = retention.plan(params.retrain.retention, params.dataset, known)
-        record["retention"] = found.as_dict()
+    limits = params.retrain.retention
+    with _warning("not everything that is past its time could be removed"):
+        found = retention.plan(limits, params.dataset, past)
+        record["retention"] = found.counts()
         if found:
             print(found, flush=True)
             retention.apply(found, params.dataset)
         if record["outcome"] in (PROMOTED, REJECTED):
-            record["retention"]["cached_objects"] = retention.collect_cache(params.retrain.retention)
-    except _store_errors() as error:
-        print(f"warning: not everything that is past its time could be removed: {one_line(error)}", flush=True)
+            record["retention"]["cached_objects"] = retention.collect_cache(limits)
 
 
-def conclude(record: Record, known: list[Record], *, commit: bool) -> None:
-    """Writes the record, brings it into MLflow, tells, and commits; what an earlier run was killed before is made up
-    for. None of these hides how the run ended."""
-    failures = []
+def conclude(record: Record, past: list[Record], *, commit: bool) -> None:
+    """Writes the record, brings it into MLflow, notifies, and commits; makes up for what an earlier run was killed
+    before."""
     print(f"{record['outcome']}: {record['reason']}", flush=True)
-    try:
+    with _warning("the record is not all written, or not in MLflow yet; the next run does it"):
         records.write(record)
-        for one in [*(old for old in known if "mlflow_run" not in old), record][-_CATCH_UP:]:
+        for one in [*(old for old in past if "mlflow_run" not in old), record][-_CATCH_UP:]:
             records.publish(one)
-    except _store_errors() as error:
-        failures.append(f"the record is not all written, or not in MLflow yet; the next run does it: {one_line(error)}")
-    for one in [*known[-1:], record]:
-        if one["outcome"] in _TOLD and not one.get("told"):
-            failures += notifications.tell(str(one["outcome"]), _message(one))
-            try:
+    for one in [*past[-1:], record]:
+        if one["outcome"] != SKIPPED and not one.get("told"):
+            for failure in notifications.notify(one["outcome"], _message(one)):
+                print(f"warning: {failure}", flush=True)
+            with _warning("that somebody was told is not noted, the next run tells again"):
                 records.write(one | {"told": True})
-            except PipelineError as error:
-                failures.append(f"that somebody was told is not noted, the next run tells again: {error}")
     if commit:
-        try:
+        with _warning("nothing was committed"):
             _commit(record)
-        except _store_errors() as error:
-            failures.append(f"nothing was committed: {error}")
-    for failure in failures:
-        print(f"warning: {failure}", flush=True)
 
 
-def _store_errors() -> tuple[type[Exception], ...]:
-    """What a store raises that is away or refuses, and a full disk; an `except` clause is evaluated only then."""
+@contextmanager
+def _warning(consequence: str) -> Iterator[None]:
+    """Prints what the block raises where a store is away or refuses, or the disk is full, and goes on."""
     from mlflow.exceptions import MlflowException
 
-    return (PipelineError, MlflowException, OSError)
-
-
-def one_line(error: BaseException) -> str:
-    """Returns what an error says, on one line and not too long."""
-    return " ".join(str(error).split())[:200]
+    try:
+        yield
+    except (PipelineError, MlflowException, OSError) as error:
+        print(f"warning: {consequence}: {one_line(error)}", flush=True)
 
 
 def _message(record: Record) -> str:
@@ -80,8 +114,7 @@ def _message(record: Record) -> str:
 
 
 def _commit(record: Record) -> None:
-    """Commits what jobs write: DVC's lock, the data set's pointer, and reports, the decisions there are now among them;
-    not for records of idle runs alone."""
+    """Commits what jobs write, the decisions there are now among it; not for records of idle runs alone."""
     if triggers.is_registered(str(record["dataset"])):
         decisions.export(decisions.read(runs.connect(), versions.registered_name(str(record["dataset"]))))
     paths = [path for path in provenance.WRITTEN_BY_JOBS if Path(path).exists()]

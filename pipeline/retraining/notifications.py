@@ -22,7 +22,7 @@ WAITS_S = (1.0, 4.0)
 """Between a failed attempt and the next; a webhook is tried once more than there are waits."""
 
 
-def tell(outcome: str, message: str, *, wait: Callable[[float], object] = time.sleep) -> list[str]:
+def notify(outcome: str, message: str, *, wait: Callable[[float], object] = time.sleep) -> list[str]:
     """Sends `message` wherever the environment says; returns what went wrong, one sentence each.
 
     Args:
@@ -32,33 +32,22 @@ def tell(outcome: str, message: str, *, wait: Callable[[float], object] = time.s
     """
     failures = []
     try:
-        url = _url()
-        if url:
+        file = os.environ.get(URL_FILE)
+        if url := Path(file).read_text(encoding="utf-8").strip() if file else os.environ.get(URL):
             _post(url, message, wait)
     except (OSError, ValueError, http.client.HTTPException) as error:
-        failures.append(f"the webhook was not told: {_harmless(error)}")
+        failures.append(f"the webhook was not told: {_without_url(error)}")
     if command := os.environ.get(COMMAND):
+        env = {**os.environ, OUTCOME: outcome}
         try:
             done = subprocess.run(
-                command,
-                shell=True,
-                input=message,
-                text=True,
-                timeout=TIMEOUT_S,
-                env={**os.environ, OUTCOME: outcome},
-                stdout=subprocess.DEVNULL,
+                command, shell=True, input=message, text=True, timeout=TIMEOUT_S, env=env, stdout=subprocess.DEVNULL
             )
             if done.returncode:
                 failures.append(f"the command of {COMMAND} ended with {done.returncode}")
         except subprocess.TimeoutExpired:
             failures.append(f"the command of {COMMAND} did not end within {TIMEOUT_S} s")
     return failures
-
-
-def _url() -> str | None:
-    if file := os.environ.get(URL_FILE):
-        return Path(file).read_text(encoding="utf-8").strip()
-    return os.environ.get(URL)
 
 
 def _post(url: str, message: str, wait: Callable[[float], object]) -> None:
@@ -76,7 +65,7 @@ def _post(url: str, message: str, wait: Callable[[float], object]) -> None:
             wait(pause)
 
 
-def _harmless(error: Exception) -> str:
+def _without_url(error: Exception) -> str:
     """Returns what an error says without the URL, which some of urllib's errors repeat."""
     if isinstance(error, urllib.error.HTTPError):
         return f"HTTP status {error.code}"

@@ -11,6 +11,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
@@ -47,12 +48,19 @@ class State:
 
 
 def read_state() -> State:
-    """Returns the pipeline's state.
-
-    Raises:
-        PipelineError: DVC cannot read dvc.yaml, dvc.lock or a pointer.
-    """
+    """Returns the pipeline's state; raises PipelineError if DVC cannot read dvc.yaml, dvc.lock or a pointer."""
     return _in_repo(_state, "DVC cannot read the pipeline")
+
+
+def cache_folder() -> Path:
+    """Returns where DVC keeps outputs, absolute; raises PipelineError if DVC cannot tell."""
+    return _in_repo(lambda repo: Path(repo.cache.local.path).resolve(), "DVC cannot tell where its cache is")
+
+
+def track_labelled() -> None:
+    """Lets DVC's pointer speak of all batches of new labelled reviews; raises PipelineError if it cannot be written."""
+    if len(batches()) != stated_files():
+        _in_repo(lambda repo: repo.add(str(LABELLED_REVIEWS)), f"{LABELLED_POINTER} could not be written")
 
 
 def _in_repo(do: "Callable[[Repo], T]", failure: str) -> "T":
@@ -72,22 +80,16 @@ def _in_repo(do: "Callable[[Repo], T]", failure: str) -> "T":
                 return do(repo)
         except LockError as error:
             if time.monotonic() > deadline:
-                raise PipelineError(f"another DVC is at work here: {_one_line(error)}") from error
-            if not _forget_the_dead(error):
+                raise PipelineError(f"another DVC is at work here: {one_line(error)}") from error
+            # DVC asks only whether there is a process of the number that its file of claims names: one that was killed
+            # and not yet waited for, or after a reboot any other, would keep every scheduled run from running.
+            claimed = [int(number) for number in re.findall(r"\(PID (\d+)\)", str(error))]
+            if claimed and not any(map(_is_dvc, claimed)):
+                Path(".dvc/tmp/rwlock").unlink(missing_ok=True)  # as DVC's own message advises
+            else:
                 time.sleep(0.2)
         except (DvcException, OSError) as error:
-            raise PipelineError(f"{failure}: {_one_line(error)}") from error
-
-
-def _forget_the_dead(busy: Exception) -> bool:
-    """Removes DVC's file of claims where those that `busy` names are of no DVC that runs, as its message advises, and
-    returns whether it did. DVC itself asks only whether a process of that number is there: one that was killed and not
-    yet waited for, or after a reboot any other, would keep every night from running."""
-    claimed = [int(number) for number in re.findall(r"\(PID (\d+)\)", str(busy))]
-    if not claimed or any(map(_is_dvc, claimed)):
-        return False
-    Path(".dvc/tmp/rwlock").unlink(missing_ok=True)
-    return True
+            raise PipelineError(f"{failure}: {one_line(error)}") from error
 
 
 def _is_dvc(process: int) -> bool:
@@ -121,29 +123,10 @@ def _state(repo: "Repo") -> State:
     return State(hashlib.sha256(text.encode()).hexdigest(), tuple(sorted(repo.status())))
 
 
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split())[:300]
-
-
-def cache_folder() -> Path:
-    """Returns where DVC keeps outputs, absolute; raises PipelineError if DVC cannot tell."""
-    return _in_repo(lambda repo: Path(repo.cache.local.path).resolve(), "DVC cannot tell where its cache is")
-
-
-def track_labelled() -> None:
-    """Lets DVC's pointer speak of all batches of new labelled reviews; raises PipelineError if it cannot be written."""
-    if len(batches()) != stated_files():
-        _in_repo(lambda repo: repo.add(str(LABELLED_REVIEWS)), f"{LABELLED_POINTER} could not be written")
-
-
 def repro(deadline: float) -> None:
-    """Runs `dvc repro`, its output going to ours.
-
-    Whatever ends this process ends DVC and the stages: DVC by the kernel, the stages through the job's lock, which
-    JOB_LOCK names in this process's environment.
-
-    Args:
-        deadline: by `time.monotonic`; what still runs then is asked to end, as it is on KeyboardInterrupt.
+    """Runs `dvc repro`, its output going to ours. What still runs at `deadline`, by `time.monotonic`, is asked to end,
+    as it is on KeyboardInterrupt. Whatever ends this process ends DVC and the stages: DVC by the kernel, the stages
+    through the job's lock, which JOB_LOCK names in this process's environment.
 
     Raises:
         PipelineError: a stage failed, with the sentence that it ended with, or the time was over.
@@ -160,8 +143,8 @@ def repro(deadline: float) -> None:
         start_new_session=True,
         preexec_fn=die_with_parent(),
     )
-    told: list[str] = []
-    echo = threading.Thread(target=_echo, args=(process, told), daemon=True)
+    errors: list[str] = []
+    echo = threading.Thread(target=_echo, args=(process, errors), daemon=True)
     echo.start()
     try:
         code = process.wait(timeout=max(deadline - time.monotonic(), 0))
@@ -173,15 +156,38 @@ def repro(deadline: float) -> None:
         raise
     echo.join()
     if code:
-        raise _failure(told, code)
+        raise _failure(errors, code)
 
 
-def _failure(told: list[str], code: int) -> PipelineError:
+def _echo(process: "subprocess.Popen[str]", errors: list[str]) -> None:
+    """Prints what DVC and the stages print, and adds to `errors` those lines that report one."""
+    assert process.stdout
+    with process.stdout:
+        for line in process.stdout:
+            print(line, end="", flush=True)
+            if line.startswith(("error: ", "ERROR: ")):
+                errors.append(line.rstrip())
+
+
+def _failure(errors: list[str], code: int) -> PipelineError:
     """Returns which stage failed, with the sentence that it ended with, from the errors that stages and DVC printed."""
-    sentences = [line.removeprefix("error: ") for line in told if line.startswith("error: ")]
-    failed = next((line for line in reversed(told) if "failed to reproduce" in line), f"dvc repro ended with {code}")
+    sentences = [line.removeprefix("error: ") for line in errors if line.startswith("error: ")]
+    failed = next((line for line in reversed(errors) if "failed to reproduce" in line), f"dvc repro ended with {code}")
     stage, last = failed.removeprefix("ERROR: ").partition(":")[0], sentences[-1] if sentences else "see its output"
     return (DataError if _VALIDATION_FAILED in failed else PipelineError)(f"{stage}: {last}")
+
+
+def _end(process: "subprocess.Popen[str]") -> None:
+    """Asks DVC and its stages, which are one process group, to end, and kills what does not."""
+    with suppress(ProcessLookupError):  # the group is gone
+        for number in (signal.SIGTERM, signal.SIGKILL):
+            os.killpg(process.pid, number)
+            deadline = time.monotonic() + GRACE_S
+            while time.monotonic() < deadline:
+                process.poll()  # a child that has ended is there until it is waited for
+                os.killpg(process.pid, 0)
+                time.sleep(0.1)
+    process.wait()
 
 
 def die_with_parent() -> Callable[[], None] | None:
@@ -192,33 +198,6 @@ def die_with_parent() -> Callable[[], None] | None:
     return lambda: prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
-def _echo(process: "subprocess.Popen[str]", told: list[str]) -> None:
-    assert process.stdout
-    with process.stdout:
-        for line in process.stdout:
-            print(line, end="", flush=True)
-            if line.startswith(("error: ", "ERROR: ")):
-                told.append(line.rstrip())
-
-
-def _end(process: "subprocess.Popen[str]") -> None:
-    """Asks DVC and its stages to end, and kills what does not."""
-    for number in (signal.SIGTERM, signal.SIGKILL):
-        try:
-            os.killpg(process.pid, number)
-        except ProcessLookupError:
-            break
-        for _ in range(GRACE_S * 10):
-            if not _is_there(process):
-                break
-            time.sleep(0.1)
-    process.wait()
-
-
-def _is_there(process: "subprocess.Popen[str]") -> bool:
-    process.poll()  # a child that has ended is there until it is waited for
-    try:
-        os.killpg(process.pid, 0)
-    except ProcessLookupError:
-        return False
-    return True
+def one_line(error: BaseException) -> str:
+    """Returns what an error says, on one line and not too long."""
+    return " ".join(str(error).split())[:300]

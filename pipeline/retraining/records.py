@@ -4,9 +4,12 @@ The file comes first and holds everything; the MLflow run is made from it, and m
 Files are numbered, so that their order does not depend on a clock.
 """
 
+import time
 import uuid
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 from pipeline.project import provenance
@@ -16,15 +19,13 @@ from pipeline.tracking import runs
 
 RETRAIN = "retrain"
 """Value of the tag `kind` of such a run in MLflow."""
-RUNNING, SKIPPED, PROMOTED, REJECTED, FAILED = "RUNNING", "SKIPPED", "PROMOTED", "REJECTED", "FAILED"
-ENDED_WELL = (SKIPPED, PROMOTED, REJECTED)
-Record = dict[str, Any]
-_STATUS = {FAILED: "FAILED"}
-_ID = "retrain.id"
 PARENT = "mlflow.parentRunId"
 """MLflow's own tag: its UI shows a run below the one that this names."""
-_KEYS = ("run", "id", "outcome")
-_FILES = "[0-9]*.json"  # not what a killed process left half written, whose name begins with a dot
+RUNNING, SKIPPED, PROMOTED, REJECTED, FAILED = "RUNNING", "SKIPPED", "PROMOTED", "REJECTED", "FAILED"
+FIRES = {True: "yes", False: "no", None: "not measured"}
+"""What a table says of a trigger that fired or did not."""
+Record = dict[str, Any]
+_ID = "retrain.id"
 
 
 def now() -> str:
@@ -32,37 +33,69 @@ def now() -> str:
     return datetime.now(UTC).isoformat(timespec="seconds")
 
 
-def read_all() -> list[Record]:
-    """Returns all records, the oldest first; raises DataError if one is not JSON."""
-    return [read_json(file, _KEYS) for file in sorted(RETRAIN_RECORDS.glob(_FILES))]
+@contextmanager
+def timed(record: Record, step: str) -> Iterator[None]:
+    """Notes how many seconds the block took."""
+    began = time.monotonic()
+    try:
+        yield
+    finally:
+        record.setdefault("seconds", {})[step] = round(time.monotonic() - began, 2)
 
 
-def next_number(records: list[Record]) -> int:
-    """Returns the number of the run to come."""
-    return 1 + max((int(record["run"]) for record in records), default=0)
+def file_of(record: Mapping[str, Any]) -> Path:
+    """Returns where a record stands."""
+    return RETRAIN_RECORDS / f"{record['run']:06d}.json"
 
 
 def write(record: Mapping[str, Any]) -> None:
     """Writes a record, whole, in place of what stood under its number."""
-    write_json(RETRAIN_RECORDS / f"{record['run']:06d}.json", record)
+    write_json(file_of(record), record)
 
 
-def remove(record: Mapping[str, Any]) -> None:
-    """Removes a record; one that is gone already is no error."""
-    (RETRAIN_RECORDS / f"{record['run']:06d}.json").unlink(missing_ok=True)
+def read_all() -> list[Record]:
+    """Returns all records, the oldest first; raises DataError if one is not JSON."""
+    files = RETRAIN_RECORDS.glob("[0-9]*.json")  # the name of what a killed process left half written begins with a dot
+    return [read_json(file, ("run", "id", "outcome")) for file in sorted(files)]
 
 
-def unfinished(records: list[Record]) -> Record | None:
+def read_ended() -> list[Record]:
+    """Returns all records, and ends those of runs that were killed: who holds the job's lock knows that none runs."""
+    past = read_all()
+    for record in past:
+        if record["outcome"] == RUNNING:
+            record |= {"outcome": FAILED, "reason": "it was killed", "ended": now()}
+            write(record)
+    return past
+
+
+def begin(past: list[Record], dataset: str) -> Record:
+    """Writes and returns the record of a run that begins now, after those of `past`."""
+    record = {
+        "run": 1 + max((int(one["run"]) for one in past), default=0),
+        "id": uuid.uuid4().hex,
+        "begun": now(),
+        "ended": None,
+        "outcome": RUNNING,
+        "reason": "it has not come to its end",
+        "dataset": dataset,
+        "git_commit": provenance.git_commit(),
+    }
+    write(record)
+    return record
+
+
+def unfinished(past: list[Record]) -> Record | None:
     """Returns the record of the last run that decided to train, if its training did not come to its end."""
-    trained = [record for record in records if record.get("decision") == "train"]
-    return trained[-1] if trained and trained[-1]["outcome"] not in ENDED_WELL else None
+    trained = [record for record in past if record.get("decision") == "train"]
+    return trained[-1] if trained and trained[-1]["outcome"] in (RUNNING, FAILED) else None
 
 
 def publish(record: Record) -> None:
     """Makes the record's MLflow run, tagged `retrain`, with the runs of the models that it trained as its children,
     and notes its id in the record. A run that was made in part is completed."""
     client = runs.connect()
-    experiment = runs.experiment_id(client)
+    experiment, children = runs.experiment_id(client), record.get("children", {})
     tags = {
         _ID: record["id"],
         runs.KIND: RETRAIN,
@@ -74,21 +107,13 @@ def publish(record: Record) -> None:
         "champion.before": str(record.get("champion_before")),
         "champion.after": str(record.get("champion_after")),
         "dataset": str(record.get("dataset")),
-        runs.NOTE: describe(record),
-        **{f"retrain.child.{model}": run_id for model, run_id in record.get("children", {}).items()},
+        runs.NOTE: _description(record),
+        **{f"retrain.child.{model}": run_id for model, run_id in children.items()},
         **provenance.process_tags(),
     }
     begun = client.search_runs([experiment], f"tags.`{_ID}` = '{record['id']}'", max_results=1)
-    run = (
-        begun[0]
-        if begun
-        else client.create_run(
-            experiment,
-            start_time=_milliseconds(record["begun"]),
-            run_name=f"retrain {record['run']} {record['outcome'].lower()}",
-            tags=tags,
-        )
-    )
+    name = f"retrain {record['run']} {record['outcome'].lower()}"
+    run = begun[0] if begun else client.create_run(experiment, _milliseconds(record["begun"]), tags, name)
     run_id = run.info.run_id
     figures = {
         f"{trigger['name']}/{name}".replace("'", ""): float(value)
@@ -98,60 +123,46 @@ def publish(record: Record) -> None:
     }
     seconds = {f"seconds/{step}": float(value) for step, value in record.get("seconds", {}).items()}
     runs.log_metrics(run_id, figures | seconds)
-    for child in record.get("children", {}).values():
+    for child in children.values():
         if runs.find_run(client, child):
             client.set_tag(child, PARENT, run_id)
     client.log_dict(run_id, record, "record.json")
-    client.set_terminated(run_id, _STATUS.get(record["outcome"], "FINISHED"), end_time=_milliseconds(record["ended"]))
+    status = "FAILED" if record["outcome"] == FAILED else "FINISHED"
+    client.set_terminated(run_id, status, end_time=_milliseconds(record["ended"]))
     record["mlflow_run"] = run_id
     write(record)
 
 
-def _milliseconds(time: str) -> int:
-    return int(datetime.fromisoformat(time).timestamp() * 1000)
+def _milliseconds(when: str) -> int:
+    return int(datetime.fromisoformat(when).timestamp() * 1000)
 
 
-def describe(record: Mapping[str, Any]) -> str:
+def _description(record: Record) -> str:
     """Returns the record in Markdown: what was decided and why, and what each trigger saw."""
     lines = [f"**{record['outcome']}**: {record['reason']}", ""]
     if triggers := record.get("triggers"):
         lines += ["| trigger | fires | figures |", "|---|---|---|"]
-        said = {True: "yes", False: "no", None: "not measured"}
-        lines += [f"| {trigger['name']} | {said[trigger['fired']]} | {trigger['sentence']} |" for trigger in triggers]
-    taken = [f"- {finding['file']}: {finding['usable_rows']} usable rows" for finding in record.get("taken_in", [])]
-    return "\n".join([*lines, "", *taken]).strip()
+        lines += [f"| {trigger['name']} | {FIRES[trigger['fired']]} | {trigger['sentence']} |" for trigger in triggers]
+    lines += ["", *(f"- {one['file']}: {one['usable_rows']} usable rows" for one in record.get("taken_in", []))]
+    return "\n".join(lines).strip()
 
 
-def history(records: list[Record]) -> list[tuple[str, ...]]:
+def history(past: list[Record]) -> list[tuple[str, ...]]:
     """Returns the records as rows of a table, its header first."""
     rows: list[tuple[str, ...]] = [("run", "begun", "minutes", "outcome", "champion", "new reviews", "reason")]
-    for record in records:
-        before, after = record.get("champion_before"), record.get("champion_after")
+    for record in past:
+        before, after = (record.get(f"champion_{when}") or "-" for when in ("before", "after"))
         minutes = record.get("seconds", {}).get("all")
-        new = {trigger["name"]: trigger for trigger in record.get("triggers", [])}.get("new reviews")
+        new = [one["figures"]["new_rows"] for one in record.get("triggers", []) if one["name"] == "new reviews"]
         rows.append(
             (
                 str(record["run"]),
                 record["begun"].replace("+00:00", "Z"),
                 "-" if minutes is None else f"{minutes / 60:.1f}",
                 record["outcome"],
-                f"{before or '-'} → {after or '-'}" if before != after else f"{after or '-'}",
-                "-" if new is None else f"{new['figures']['new_rows']:,}",
+                after if before == after else f"{before} → {after}",
+                f"{new[0]:,}" if new else "-",
                 record["reason"],
             )
         )
     return rows
-
-
-def begin(number: int, dataset: str) -> Record:
-    """Returns the record of a run that begins now."""
-    return {
-        "run": number,
-        "id": uuid.uuid4().hex,
-        "begun": now(),
-        "ended": None,
-        "outcome": RUNNING,
-        "reason": "it has not come to its end",
-        "dataset": dataset,
-        "git_commit": provenance.git_commit(),
-    }

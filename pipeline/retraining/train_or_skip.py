@@ -1,78 +1,76 @@
-"""Whether the scheduled job trains now: what it rests on, what is decided, and what a dry run prints of both."""
+"""What a run of the scheduled job takes in, and whether it trains; a dry run prints both."""
 
-from dataclasses import dataclass
+from dataclasses import asdict
+from typing import Any
 
 from pipeline.data import intake
-from pipeline.data.intake import Known
+from pipeline.data.intake import Finding, Known
+from pipeline.data.labelled import read_labelled
 from pipeline.project.params import Params
 from pipeline.retraining import pipeline_state, records, retention, triggers
 from pipeline.retraining.records import PROMOTED, REJECTED, Record
 
 
-@dataclass(frozen=True)
-class Assessment:
-    """What a decision rests on: the champion's version, the pipeline's state, and what the triggers say."""
+def take_in(params: Params, known: Known, *, dry_run: bool = False) -> tuple[list[Finding], list[str]]:
+    """Takes in the files that are ready in `data/incoming/`, in a dry run only into `known`, and prints what they hold.
 
-    champion: str | None
-    state: pipeline_state.State
-    triggers: list[triggers.Trigger]
-
-    def __str__(self) -> str:
-        return "\n".join([f"{'fires':12}  {'trigger':19}  figures", *map(str, self.triggers)])
-
-
-def assess(params: Params, known: Known, unfinished: Record | None, *, force: bool, scores: bool) -> Assessment:
-    """Looks at champion, pipeline and new reviews; see `triggers.triggers` for the arguments."""
-    champion = triggers.find_champion(params.dataset)
-    found = triggers.triggers(
-        params,
-        champion,
-        triggers.unseen(champion, known.in_splits()),
-        known.test,
-        unfinished=f"run {unfinished['run']}" if unfinished else None,
-        force=force,
-        scores=scores,
-    )
-    return Assessment(triggers.number(champion), pipeline_state.read_state(), found)
+    Returns:
+        What was found in each file, and a sentence about each that is left there.
+    """
+    files, left = intake.incoming(params.retrain.intake)
+    findings = []
+    for file in files:
+        finding = intake.examine(file, known, params.retrain.intake)
+        if not dry_run and not intake.take(finding):
+            left.append(f"{file} is left for the next time: it changed while it was read")
+            continue
+        print(f"would {'refuse' if finding.problem else 'take in'} {finding}" if dry_run else finding, flush=True)
+        known.add(finding.added)
+        findings.append(finding)
+    for sentence in left:
+        print(sentence, flush=True)
+    return findings, left
 
 
-def decide(found: Assessment, changed: bool, run: int | None = None) -> tuple[bool, str]:
-    """Returns whether to train, and why; `run` is the one that asks."""
-    fired = "; ".join(f"{trigger.name}: {trigger.sentence}" for trigger in found.triggers if trigger.fired)
-    if not fired:
-        return False, "no trigger fires"
-    if changed:
-        return True, fired
-    same = [record for record in records.read_all() if record.get("key") == found.state.key and record["run"] != run]
-    by = [
-        f"those of run {record['run']}, {record['outcome']}"
-        for record in same
-        if record["outcome"] in (PROMOTED, REJECTED)
-    ]
-    known = by[-1] if by else "those of the last `dvc repro`"
-    return False, f"{fired}; but data, params and code are {known}, so nothing new would come out"
+def decide(params: Params, known: Known, past: list[Record], *, force: bool, may_score: bool) -> dict[str, Any]:
+    """Decides whether to train, after the runs of `past`, on the reviews that are `known`: those that are not in the
+    data set yet count as a change. See `triggers.triggers` for the other arguments.
+
+    Returns:
+        What the record says of it: decision (train or skip), reason, key, changed_stages, triggers.
+    """
+    unfinished, champion = records.unfinished(past), triggers.find_champion(params.dataset)
+    number = unfinished["run"] if unfinished else None
+    found = triggers.triggers(params, champion, known, unfinished=number, force=force, may_score=may_score)
+    state = pipeline_state.read_state()
+    print("\n".join([f"{'fires':12}  {'trigger':19}  figures", *map(str, found)]))
+    decision = "skip"
+    reason = "; ".join(f"{trigger.name}: {trigger.sentence}" for trigger in found if trigger.fired)
+    if not reason:
+        reason = "no trigger fires"
+    elif state.changed or unfinished or len(known.labelled) > len(read_labelled()):
+        decision = "train"
+    else:
+        same = [one for one in past if one.get("key") == state.key and one["outcome"] in (PROMOTED, REJECTED)]
+        earlier = f"run {same[-1]['run']}, {same[-1]['outcome']}" if same else "the last `dvc repro`"
+        reason += f"; but data, params and code are those of {earlier}, so nothing new would come out"
+    return {
+        "key": state.key,
+        "changed_stages": list(state.changed),
+        "triggers": list(map(asdict, found)),
+        "decision": decision,
+        "reason": reason,
+    }
 
 
 def explain(params: Params, *, force: bool) -> None:
     """Prints what a run would do now, and changes nothing."""
-    files, left = intake.incoming(params.retrain.intake)
-    known = Known()
-    refused = []
-    for file in files:
-        finding = intake.examine(file, known, params.retrain.intake)
-        known.add(finding.added)
-        refused += [str(finding)] if finding.problem else []
-        print(f"would {'refuse' if finding.problem else 'take in'} {finding}")
-    for sentence in left:
-        print(sentence)
-    past = records.read_all()
-    unfinished = records.unfinished(past)
-    found = assess(params, known, unfinished, force=force, scores=False)
-    more = len(known.labelled) > len(Known().labelled)
-    trains, reason = decide(found, bool(found.state.changed or unfinished or more))
-    print(f"{found}\nchanged stages: {', '.join(found.state.changed) or 'none'}; key {found.state.key[:12]}")
-    decision = f"fail: {'; '.join(refused)}" if refused else f"{'train' if trains else 'skip'}: {reason}"
-    print(f"decision: {decision}")
+    known, past = Known(), records.read_all()
+    findings, _ = take_in(params, known, dry_run=True)
+    found = decide(params, known, past, force=force, may_score=False)
+    print(f"changed stages: {', '.join(found['changed_stages']) or 'none'}; key {found['key'][:12]}")
+    refused = "; ".join(str(finding) for finding in findings if finding.problem)
+    print(f"decision: {f'fail: {refused}' if refused else '{decision}: {reason}'.format(**found)}")
     print(f"afterwards: {retention.plan(params.retrain.retention, params.dataset, past)}")
     objects = retention.collect_cache(params.retrain.retention, dry=True)
     print(f"after a training, {objects} objects of DVC's cache too")

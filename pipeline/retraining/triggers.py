@@ -1,4 +1,4 @@
-"""What may be a reason to train: what an earlier run or the caller wants, new reviews, the champion's age, and drift."""
+"""What may be a reason to train: the caller, an earlier run, new reviews, the champion's age, and drift."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -83,24 +83,15 @@ def triggers(
     limits, new = params.retrain, known.in_splits()
     if champion:
         new = new[~np.isin(evidence.row_hashes(new), champion.known_rows)]
+    who = f"version {champion.version.version} is champion" if champion else "there is none"
+    last = f"run {unfinished} did not come to its end" if unfinished else "the last training came to its end"
+    count, enough = len(new), limits.min_new_rows
+    counted = f"{count:,} are new to champion and challenger, {enough:,} are enough"
     found = [
         Trigger("force", force, f"--force is {'set' if force else 'not set'}"),
-        Trigger(
-            "no champion",
-            champion is None,
-            f"version {champion.version.version} is champion" if champion else "there is none",
-        ),
-        Trigger(
-            "unfinished run",
-            unfinished is not None,
-            f"run {unfinished} did not come to its end" if unfinished else "the last training came to its end",
-        ),
-        Trigger(
-            "new reviews",
-            len(new) >= limits.min_new_rows,
-            f"{len(new):,} are new to champion and challenger, {limits.min_new_rows:,} are enough",
-            {"new_rows": len(new), "min_new_rows": limits.min_new_rows},
-        ),
+        Trigger("no champion", champion is None, who),
+        Trigger("unfinished run", unfinished is not None, last),
+        Trigger("new reviews", count >= enough, counted, {"new_rows": count, "min_new_rows": enough}),
     ]
     if champion:
         found.append(_age(champion, limits.max_champion_days))

@@ -1,4 +1,4 @@
-"""Somebody is told, with retries; the secret URL is nowhere, and nothing of it fails the job."""
+"""Somebody is notified, with retries; the secret URL is nowhere, and nothing of it fails the job."""
 
 import json
 import threading
@@ -46,7 +46,7 @@ def no_wait(_: float) -> None: ...
 
 
 def test_a_webhook_gets_slacks_json(webhook: Webhook) -> None:
-    assert notifications.tell("PROMOTED", "version 1 → 2", wait=no_wait) == []
+    assert notifications.notify("PROMOTED", "version 1 → 2", wait=no_wait) == []
     assert webhook.bodies == [{"text": "version 1 → 2"}]
 
 
@@ -54,20 +54,20 @@ def test_the_url_may_stand_in_a_file(webhook: Webhook, tmp_path: Path, monkeypat
     (tmp_path / "url").write_text(f"{webhook.url}\n")
     monkeypatch.delenv(notifications.URL)
     monkeypatch.setenv(notifications.URL_FILE, str(tmp_path / "url"))
-    assert notifications.tell("FAILED", "why", wait=no_wait) == []
+    assert notifications.notify("FAILED", "why", wait=no_wait) == []
     assert len(webhook.bodies) == 1
 
 
 @pytest.mark.parametrize("webhook", [(503, 429)], indirect=True)
 def test_what_may_pass_is_tried_again(webhook: Webhook) -> None:
     waits: list[float] = []
-    assert notifications.tell("FAILED", "why", wait=waits.append) == []
+    assert notifications.notify("FAILED", "why", wait=waits.append) == []
     assert len(webhook.bodies) == 3 and waits == list(notifications.WAITS_S)
 
 
 @pytest.mark.parametrize(("webhook", "attempts"), [((500,) * 9, 3), ((403,), 1)], indirect=["webhook"])
 def test_a_refusal_is_told_without_the_secret(webhook: Webhook, attempts: int) -> None:
-    (failure,) = notifications.tell("FAILED", "why", wait=no_wait)
+    (failure,) = notifications.notify("FAILED", "why", wait=no_wait)
     assert "HTTP status" in failure and "secret" not in failure and len(webhook.bodies) == attempts
 
 
@@ -76,24 +76,24 @@ def test_a_refusal_is_told_without_the_secret(webhook: Webhook, attempts: int) -
 )
 def test_a_url_that_leads_nowhere_is_told_without_the_secret(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(notifications.URL, url)
-    (failure,) = notifications.tell("FAILED", "why", wait=no_wait)
+    (failure,) = notifications.notify("FAILED", "why", wait=no_wait)
     assert failure.startswith("the webhook was not told") and "secret" not in failure
 
 
 def test_a_missing_secret_file_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(notifications.URL_FILE, str(tmp_path / "url"))
-    assert notifications.tell("FAILED", "why") == ["the webhook was not told: No such file or directory"]
+    assert notifications.notify("FAILED", "why") == ["the webhook was not told: No such file or directory"]
 
 
 def test_a_command_gets_the_message_and_the_outcome(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(notifications.COMMAND, f'(echo "$SENTIMENT_OUTCOME"; cat) > {tmp_path / "told"}')
-    assert notifications.tell("REJECTED", "not better") == []
+    assert notifications.notify("REJECTED", "not better") == []
     assert (tmp_path / "told").read_text() == "REJECTED\nnot better"
     monkeypatch.setenv(notifications.COMMAND, "exit 7")
-    assert notifications.tell("REJECTED", "not better") == [f"the command of {notifications.COMMAND} ended with 7"]
+    assert notifications.notify("REJECTED", "not better") == [f"the command of {notifications.COMMAND} ended with 7"]
 
 
 def test_without_anybody_to_tell_nothing_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in (notifications.URL, notifications.URL_FILE, notifications.COMMAND):
         monkeypatch.delenv(name, raising=False)
-    assert notifications.tell("FAILED", "why") == []
+    assert notifications.notify("FAILED", "why") == []
