@@ -37,8 +37,8 @@ plots: $(READY) ## Draw the models' curves on a page that needs no network
 	$(BIN)/python scripts/plots.py
 	$(BIN)/dvc plots show
 
-bench: $(READY) ## Measure speed beside the classic loop and TFDS, in half an hour (QUICK=1: in 5 minutes)
-	$(BIN)/python -m benchmarks $(if $(QUICK),--quick)
+bench: $(READY) ## Measure speed beside the classic loop and TFDS, in half an hour (QUICK=1: in 5 minutes; GPU=1: on a GPU)
+	$(BIN)/python -m benchmarks $(if $(QUICK),--quick) $(if $(GPU),--gpu)
 
 SEEDS ?= 3
 

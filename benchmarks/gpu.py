@@ -26,7 +26,7 @@ class Size:
 
 
 FULL = Size(gpu=1.0, reference=0.1, validation=1.0, rounds=3)
-QUICK = Size(gpu=0.05, reference=0.02, validation=0.1, rounds=2)
+QUICK = Size(gpu=0.1, reference=0.05, validation=0.2, rounds=2)
 
 
 def report(size: Size) -> dict[str, Any]:

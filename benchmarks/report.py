@@ -27,8 +27,8 @@ def picture(found: dict[str, Any]) -> str:
     that was measured."""
     learnt = isinstance(found["training"]["pipeline_single"]["validation_accuracy_by_epoch"], list)
     label = "How many times as fast as its reference each part is"
-    with drawing(label, 2 if learnt else 1, 1, width=6, height=6.4 if learnt else 3.4, squeeze=False) as drawn:
-        above = drawn.axes[0, 0]
+    with drawing(label, 2 if learnt else 1, 1, width=6, height=6.4 if learnt else 3.4, squeeze=False) as (axes, svg):
+        above = axes[0, 0]
         names = list(_NAMES)[::-1]
         ratios = [found["ratios"][name] for name in names]
         above.barh([_NAMES[name] for name in names], ratios, color=SERIES[0], height=0.62)
@@ -43,8 +43,8 @@ def picture(found: dict[str, Any]) -> str:
         above.grid(False, axis="y")
         above.legend(loc="upper center", bbox_to_anchor=(0.5, -0.1), ncols=2)
         if learnt:
-            _learning(drawn.axes[1, 0], found["training"])
-    return drawn.svg
+            _learning(axes[1, 0], found["training"])
+    return svg.getvalue()
 
 
 def _learning(axes: Any, training: dict[str, Any]) -> None:
