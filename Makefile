@@ -1,7 +1,7 @@
 # `make demo` and `make test` need Python 3.11, git and make, and set everything else up themselves.
 PYTHON ?= python3.11
 VENV ?= .venv
-BIN := $(abspath $(VENV))/bin
+BIN := $(if $(filter /%,$(VENV)),,$(CURDIR)/)$(VENV)/bin
 export PATH := $(BIN):$(PATH)
 READY := $(VENV)/.ready
 
@@ -13,40 +13,40 @@ help: ## List what can be made
 
 $(READY): requirements.lock pyproject.toml
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
-	$(BIN)/python scripts/plots.py
+	"$(BIN)"/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
+	"$(BIN)"/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	"$(BIN)"/python scripts/plots.py
 	@touch $@
 
 demo: $(READY) ## Run the whole pipeline on the embedded sample, in .demo/
-	$(BIN)/python scripts/demo.py
+	"$(BIN)"/python scripts/demo.py
 
 test: $(READY) lint ## Lint, check types and run all tests
-	$(BIN)/python -m pytest --numprocesses auto --dist loadfile
+	"$(BIN)"/python -m pytest --numprocesses auto --dist loadfile
 
 lint: $(READY)
-	$(BIN)/ruff check .
-	$(BIN)/ruff format --check .
-	$(BIN)/mypy
-	$(BIN)/lint-imports
+	"$(BIN)"/ruff check .
+	"$(BIN)"/ruff format --check .
+	"$(BIN)"/mypy
+	"$(BIN)"/lint-imports
 
 repro: $(READY) ## Run the pipeline on the data set that params.yaml names
-	$(BIN)/dvc repro
+	"$(BIN)"/dvc repro
 
 plots: $(READY) ## Draw the models' curves on a page that needs no network
-	$(BIN)/python scripts/plots.py
-	$(BIN)/dvc plots show
+	"$(BIN)"/python scripts/plots.py
+	"$(BIN)"/dvc plots show
 
 bench: $(READY) ## Measure speed beside the classic loop and TFDS, in half an hour (QUICK=1: in 5 minutes; GPU=1: on a GPU)
-	$(BIN)/python -m benchmarks $(if $(QUICK),--quick) $(if $(GPU),--gpu)
+	"$(BIN)"/python -m benchmarks $(if $(QUICK),--quick) $(if $(GPU),--gpu)
 
 SEEDS ?= 3
 
 sweep: $(READY) ## Train both models for SEEDS seeds: how much accuracy moves by itself
-	$(BIN)/python scripts/sweep.py --seeds $(SEEDS)
+	"$(BIN)"/python scripts/sweep.py --seeds $(SEEDS)
 
 readme: $(READY) ## Write README's figures anew from reports/
-	$(BIN)/python -m scripts.readme
+	"$(BIN)"/python -m scripts.readme
 
 RESOLVE = uv pip compile pyproject.toml --extra dev --universal --python-version 3.11 --generate-hashes --no-annotate \
   --allow-unsafe --no-header --quiet

@@ -1,5 +1,6 @@
 """Files that are written whole or not at all, and read with clear errors."""
 
+import ctypes
 import errno
 import json
 import os
@@ -14,6 +15,8 @@ from pipeline.project.errors import DataError, PipelineError
 if TYPE_CHECKING:
     import pandas as pd
 
+_AT_FDCWD, _RENAME_EXCHANGE = -100, 2  # of <fcntl.h> and <linux/fs.h>
+_REPLACED = "replaced"
 _DISK_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EACCES, errno.EROFS}
 
 
@@ -28,23 +31,40 @@ def atomic_write(path: Path) -> Iterator[Path]:
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     for left_behind in path.parent.glob(f".{path.stem}.*.partial{path.suffix}"):
-        if not _is_running(left_behind.name.split(".")[-2 - bool(path.suffix)]):
+        owner = left_behind.name.split(".")[-2 - bool(path.suffix)]
+        if owner == _REPLACED and not path.exists():  # killed between two renames
+            left_behind.replace(path)
+        elif not _is_running(owner):
             _remove(left_behind)
     aside = path.with_name(f".{path.stem}.{os.getpid()}.partial{path.suffix}")
     _remove(aside)
     try:
         yield aside
-        if aside.is_dir():
-            _remove(path)
+        if aside.is_dir() and path.exists():
+            _exchange(aside, path)
+            _remove(aside)
         else:
-            with aside.open("rb") as file:
-                os.fsync(file.fileno())
-        aside.replace(path)
+            if aside.is_file():
+                with aside.open("rb") as file:
+                    os.fsync(file.fileno())
+            aside.replace(path)
     except BaseException as error:
         _remove(aside)
         if isinstance(error, OSError) and error.errno in _DISK_ERRORS:
             raise PipelineError(f"{path} could not be written, and nothing of it was: {error.strerror}") from error
         raise
+
+
+def _exchange(aside: Path, path: Path) -> None:
+    """Gives each of two paths the other's name, in one step where the system has one: renameat2(2) of Linux."""
+    renameat2 = getattr(ctypes.CDLL(None, use_errno=True), "renameat2", None)
+    names = os.fsencode(aside), os.fsencode(path)
+    if renameat2 and renameat2(_AT_FDCWD, names[0], _AT_FDCWD, names[1], _RENAME_EXCHANGE) == 0:
+        return
+    between = path.with_name(f".{path.stem}.{_REPLACED}.partial{path.suffix}")  # a file system without it
+    path.replace(between)
+    aside.replace(path)
+    between.replace(aside)
 
 
 def _is_running(pid: str) -> bool:

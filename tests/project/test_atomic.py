@@ -35,6 +35,65 @@ def test_a_folder_is_replaced_as_a_whole(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == [folder]
 
 
+def test_a_folder_is_there_at_every_moment_of_its_replacement(tmp_path: Path) -> None:
+    folder = tmp_path / "train"
+    for name in ("old", "new"):
+        with atomic_write(folder) as aside:
+            aside.mkdir()
+            (aside / name).touch()
+    program = f"""
+import os, sys
+from pathlib import Path
+from pipeline.project.atomic import atomic_write
+folder, seen = Path({str(folder)!r}), []
+def look(event, arguments):
+    if event in ("os.rename", "os.remove", "os.rmdir", "shutil.rmtree", "ctypes.call_function"):
+        seen.append([file.name for file in folder.iterdir()] if folder.exists() else None)
+sys.addaudithook(look)
+with atomic_write(folder) as aside:
+    aside.mkdir()
+    (aside / "newest").touch()
+assert seen and all(found in (["new"], ["newest"]) for found in seen), seen
+"""
+    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert [file.name for file in folder.iterdir()] == ["newest"]
+
+
+@pytest.mark.parametrize("killed_after", [1, 2, 3])
+def test_where_folders_cannot_be_exchanged_a_kill_loses_neither(tmp_path: Path, killed_after: int) -> None:
+    folder = tmp_path / "train"
+    with atomic_write(folder) as aside:
+        aside.mkdir()
+        (aside / "old").touch()
+    program = f"""
+import os, signal
+from pathlib import Path
+from pipeline.project import atomic
+atomic._RENAME_EXCHANGE = 1 << 20  # a flag that no file system has
+renames = 0
+def replace(self, target, replace=Path.replace):
+    global renames
+    replace(self, target)
+    renames += 1
+    if renames == {killed_after}:
+        os.kill(os.getpid(), signal.SIGKILL)
+Path.replace = replace
+with atomic.atomic_write(Path({str(folder)!r})) as aside:
+    aside.mkdir()
+    (aside / "new").touch()
+"""
+    subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True)
+    found = {file.name: [inside.name for inside in file.iterdir()] for file in tmp_path.iterdir()}
+    assert ["old"] in found.values() and ["new"] in found.values()
+    if killed_after > 1:
+        assert found["train"] == ["new"]
+    with pytest.raises(RuntimeError), atomic_write(folder):
+        raise RuntimeError
+    assert [file.name for file in folder.iterdir()] == ["old" if killed_after == 1 else "new"]
+    assert list(tmp_path.iterdir()) == [folder]
+
+
 def test_a_number_that_json_does_not_have_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError):
         write_json(tmp_path / "metrics.json", {"loss": float("nan")})
