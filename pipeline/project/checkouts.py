@@ -4,12 +4,40 @@ import os
 import subprocess
 import sys
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from pipeline.project.errors import PipelineError
+from pipeline.project.paths import PARAMS_FILE
 
 DVC = (sys.executable, "-m", "dvc")
 """This interpreter's DVC, whatever the PATH has."""
+
+
+@dataclass(frozen=True)
+class Head:
+    """What is checked out: `commit`, None before the first one, and `branch`, None where HEAD is detached."""
+
+    commit: str | None
+    branch: str | None
+
+
+def head() -> Head | None:
+    """Returns what is checked out in this folder; None where it is no part of a git repository: there is none, or it
+    does not track this folder, as that of the checkout does not track the demo's copy.
+
+    Raises:
+        PipelineError: there is a repository, and git does not read it; the message has git's reason.
+    """
+    here = Path.cwd()
+    if "GIT_DIR" not in os.environ and not any((folder / ".git").exists() for folder in (here, *here.parents)):
+        return None
+    if not git("ls-files", "--", str(PARAMS_FILE)):
+        return None
+    told = git("status", "--porcelain=v2", "--branch", "--untracked-files=no", "--", str(PARAMS_FILE))
+    found = dict(line.removeprefix("# branch.").split(" ", 1) for line in told.splitlines() if line.startswith("# "))
+    commit, branch = found["oid"], found["head"]
+    return Head(None if commit == "(initial)" else commit, None if branch == "(detached)" else branch)
 
 
 def git(*arguments: str) -> str:

@@ -11,11 +11,9 @@ from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
 from pipeline.project.errors import UsageError
-from pipeline.project.paths import NGRAMS
+from pipeline.project.paths import NGRAMS, PARAMS_FILE
 
-PARAMS_FILE = Path("params.yaml")
-
-PositiveInt = Annotated[int, Field(ge=1)]
+PositiveInt = Annotated[int, Field(ge=1, lt=2**31)]
 
 
 class _Section(BaseModel):

@@ -7,6 +7,7 @@ NGRAMS = "ngrams"
 SPLITS = ("train", "validation", "test")
 RAW_SPLITS = ("train", "test")
 
+PARAMS_FILE = Path("params.yaml")
 RAW = Path("data/raw")
 DATASET_INFO = RAW / "dataset_info.json"
 SPLIT_TABLES = Path("data/splits")

@@ -2,13 +2,15 @@
 
 import os
 import platform
+import sys
 from collections.abc import Iterable, Mapping
+from functools import cache
 from importlib import metadata
 from pathlib import Path
 
 from ruamel.yaml import YAML
 
-from pipeline.project.checkouts import git
+from pipeline.project import checkouts
 from pipeline.project.errors import PipelineError
 
 LOCK_FILE = Path("dvc.lock")
@@ -20,19 +22,22 @@ HOST, _PID, _STARTED = "process.host", "process.pid", "process.started"
 _LIBRARIES = ("tensorflow", "keras", "numpy", "mlflow", "dvc")
 WRITTEN_BY_JOBS = ("dvc.lock", "reports", "data/labelled")
 """What DVC and the retraining job write, and git tracks: no change of the code."""
+_CPU_INFO = Path("/proc/cpuinfo")
+_VECTOR_FLAGS = ("sse4", "fma", "f16c", "avx", "amx", "asimd", "sve", "bf16")
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 _CLOCK_TOLERANCE_S = 2.0
 
 
 def identity_tags(inputs: Iterable[Path]) -> dict[str, str]:
     """Returns the tags that say from what a run was made: code, md5 of each input in `dvc.lock`, DVC stage and
-    experiment, library versions."""
+    experiment, kind of CPU, library versions."""
     digests = lock_digests()
     dvc = {"dvc.stage": os.environ.get("DVC_STAGE"), EXPERIMENT: os.environ.get("DVC_EXP_NAME")}
     commit = git_commit()
     code = {DIRTY: "unknown"} if commit is None else {COMMIT: commit, DIRTY: str(bool(changes())).lower()}
     return {
         "python": platform.python_version(),
+        "cpu": cpu(),
         **{f"version.{name}": metadata.version(name) for name in _LIBRARIES},
         **{md5_tag(path): digests[str(path)] for path in inputs if str(path) in digests},
         **{name: value for name, value in dvc.items() if value},
@@ -54,19 +59,38 @@ def lock_digests() -> dict[str, str]:
 
 
 def git_commit() -> str | None:
-    """Returns the commit that is checked out here; None without git, outside a checkout, and in a folder inside one,
-    such as the demo's copy, which is not what the commit holds."""
+    """Returns the commit that is checked out here; None where there is none (see `checkouts.head`) and, with a warning,
+    where git does not read the repository."""
     try:
-        toplevel, commit = git("rev-parse", "--show-toplevel", "HEAD").splitlines()
-    except PipelineError:
+        head = checkouts.head()
+    except PipelineError as error:
+        warn(f"the commit of this checkout is not recorded: {error}")
         return None
-    return commit if Path(toplevel).resolve() == Path.cwd().resolve() else None
+    return head.commit if head else None
+
+
+@cache
+def warn(sentence: str) -> None:
+    """Prints a warning on stderr, each once in a process."""
+    print(f"warning: {sentence}", file=sys.stderr, flush=True)
+
+
+def cpu() -> str:
+    """Returns the kind of CPU: its name and the instruction sets by which numerical libraries choose their kernels.
+    The same training ends in the same weights on one kind only."""
+    described: dict[str, str] = {}
+    if _CPU_INFO.exists():
+        lines = (line.partition(":") for line in _CPU_INFO.read_text(encoding="utf-8").splitlines())
+        described = {key.strip(): value.strip() for key, _, value in lines}
+    name = described.get("model name") or platform.processor() or platform.machine()
+    flags = (described.get("flags") or described.get("Features") or "").split()
+    return " ".join([name, *sorted(flag for flag in flags if flag.startswith(_VECTOR_FLAGS))])
 
 
 def changes() -> list[str]:
     """Returns what differs from the commit, in git's words, what jobs write aside; raises PipelineError."""
     written = [f":(exclude){path}" for path in WRITTEN_BY_JOBS]
-    return git("status", "--porcelain", "--", ".", *written).splitlines()
+    return checkouts.git("status", "--porcelain", "--", ".", *written).splitlines()
 
 
 def process_tags() -> dict[str, str]:
