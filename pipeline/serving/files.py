@@ -3,7 +3,6 @@
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
@@ -17,7 +16,6 @@ from pipeline.served_model.tokenizer import why_unusable
 from pipeline.tracking import runs
 
 if TYPE_CHECKING:
-    import pandas as pd
     from mlflow.pyfunc import PyFuncModel
 
 SCORES = ("label", "probability", "logit")
@@ -27,26 +25,6 @@ CHUNK_CHARACTERS = 2**23
 """A chunk ends at either limit: rows enough to be sorted by length, and a few dozen megabytes at most."""
 SHOWN_CHARACTERS = 72
 COUNTED_REASONS = 100
-
-
-@dataclass(frozen=True)
-class FileReport:
-    """What became of a file: rows `scored`, rows quarantined by reason, the files written, and the new names
-    of columns that were named like a score."""
-
-    scored: int
-    quarantined: Mapping[str, int]
-    output: Path
-    quarantine: Path
-    renamed: Mapping[str, str]
-
-    def __str__(self) -> str:
-        sentences = [f"{self.scored:,} rows scored: {self.output}"]
-        if self.quarantined:
-            reasons = "; ".join(f"{count:,} × {reason}" for reason, count in Counter(self.quarantined).most_common(5))
-            sentences.append(f"{sum(self.quarantined.values()):,} rows quarantined: {self.quarantine} ({reasons})")
-        sentences += [f"the input's column {name!r} is kept as {name_!r}" for name, name_ in self.renamed.items()]
-        return "\n".join(sentences)
 
 
 def champion_uri() -> str:
@@ -63,7 +41,11 @@ def load(uri: str | None) -> "PyFuncModel":
     """
     chosen = uri or champion_uri()
     if chosen.startswith(_IN_THE_STORE):
-        _require_store(chosen)
+        if not runs.store_exists():
+            raise PipelineError(
+                f"{chosen} cannot be loaded: there is no registry at {runs.tracking_uri().removeprefix('sqlite:///')}; "
+                "run `dvc repro`, or set MLFLOW_TRACKING_URI"
+            )
         runs.connect()
     import mlflow
 
@@ -82,15 +64,7 @@ def load(uri: str | None) -> "PyFuncModel":
     return model
 
 
-def _require_store(uri: str) -> None:
-    if not runs.store_exists():
-        raise PipelineError(
-            f"{uri} cannot be loaded: there is no registry at {runs.tracking_uri().removeprefix('sqlite:///')}; "
-            "run `dvc repro`, or set MLFLOW_TRACKING_URI"
-        )
-
-
-def score_texts(model: "PyFuncModel", texts: Sequence[str]) -> "pd.DataFrame":
+def score_texts(model: "PyFuncModel", texts: Sequence[str]) -> list[dict[str, Any]]:
     """Returns label, probability and logit of each of `texts`.
 
     Raises:
@@ -104,7 +78,8 @@ def score_texts(model: "PyFuncModel", texts: Sequence[str]) -> "pd.DataFrame":
     except MlflowException as error:
         raise PipelineError(f"the model refused what it was given: {error.message}") from None
     assert isinstance(scores, pd.DataFrame)  # the signature that `load` asked for
-    return scores
+    columns = (scores[name].tolist() for name in SCORES)
+    return [dict(zip(SCORES, row, strict=True)) for row in zip(*columns, strict=True)]
 
 
 def checked(texts: Sequence[str], *, place: str = "review") -> list[str]:
@@ -124,13 +99,11 @@ def read_lines(stream: BinaryIO) -> list[str]:
     """
     if stream.isatty():
         raise UsageError("name a review, or pipe some in, one a line; see `sentiment predict --help`")
-    lines = stream.read().split(b"\n")
-    if not lines[-1]:
-        lines.pop()
-    if not lines:
+    content = stream.read()
+    if not content:
         raise UsageError("there is no review on stdin; it takes one a line")
     reviews = []
-    for number, line in enumerate(lines, start=1):
+    for number, line in enumerate(content.removesuffix(b"\n").split(b"\n"), start=1):
         try:
             reviews.append(line.removesuffix(b"\r").decode("utf-8"))
         except UnicodeDecodeError as error:
@@ -138,26 +111,20 @@ def read_lines(stream: BinaryIO) -> list[str]:
     return checked(reviews, place="line")
 
 
-def table(texts: Sequence[str], scores: "pd.DataFrame") -> str:
+def table(texts: Sequence[str], scores: Sequence[Mapping[str, Any]]) -> str:
     """Returns the scores as lines of text, each with the beginning of its review."""
     rows = [(*SCORES, "review")]
-    for text, label, probability, logit in zip(texts, *(scores[name] for name in SCORES), strict=True):
+    for text, score in zip(texts, scores, strict=True):
         shown = "".join(character if character.isprintable() else "\ufffd" for character in " ".join(text.split()))
         shown = shown if len(shown) <= SHOWN_CHARACTERS else shown[: SHOWN_CHARACTERS - 1] + "…"
-        rows.append((label, f"{probability:.4f}", f"{logit: .3f}", shown))
+        rows.append((score["label"], f"{score['probability']:.4f}", f"{score['logit']: .3f}", shown))
     return tables.table(rows)
 
 
-def json_lines(texts: Sequence[str], scores: "pd.DataFrame") -> str:
+def json_lines(texts: Sequence[str], scores: Sequence[Mapping[str, Any]]) -> str:
     """Returns text, label, probability and logit of each review as JSON, one a line."""
-    columns = [scores[name].tolist() for name in SCORES]
-    rows = zip(texts, *columns, strict=True)
-    return "".join(json_line(dict(zip(("text", *SCORES), row, strict=True))) for row in rows).removesuffix("\n")
-
-
-def quarantine_file(output: Path) -> Path:
-    """Returns where the rows of a scored file go that could not be scored."""
-    return output.with_name(f"{output.stem}.quarantine.jsonl")
+    rows = ({"text": text, **score} for text, score in zip(texts, scores, strict=True))
+    return "".join(map(json_line, rows)).removesuffix("\n")
 
 
 def score_file(
@@ -168,12 +135,12 @@ def score_file(
     text_column: str = "text",
     begin: Callable[[int], None] = lambda size: None,
     advance: Callable[[int], None] = lambda amount: None,
-) -> FileReport:
+) -> str:
     """Scores each row of `source` and writes them with their scores to `output`, whole or not at all.
 
-    All columns are kept; where one is named like a score it becomes `input_<name>`. Rows that cannot be scored go to
-    `quarantine_file(output)` with their number, counted from 0, the reason and the original; without any there is no
-    such file.
+    All columns stay; one that is named like a score becomes `input_<name>`. Rows that cannot be scored go to
+    `<stem of output>.quarantine.jsonl` with their number, counted from 0, the reason and the original; without any
+    there is no such file.
 
     Args:
         uri: as in `load`.
@@ -182,6 +149,9 @@ def score_file(
         begin: called once with the size of `source`.
         advance: called with how much more of that size is done.
 
+    Returns:
+        What became of the file, a sentence a line.
+
     Raises:
         UsageError, PipelineError: as in `load`.
         UsageError: a suffix is unknown, or a file would be overwritten while it is read.
@@ -189,7 +159,7 @@ def score_file(
     """
     suffix = require_known_suffix(output)
     opened = open_source(source)
-    quarantine = quarantine_file(output)
+    quarantine = output.with_name(f"{output.stem}.quarantine.jsonl")
     _require_writable(output, quarantine, source)
     if text_column not in opened.types and opened.types:
         raise DataError(
@@ -197,7 +167,7 @@ def score_file(
             "name the one that holds the text with --text-column"
         )
     model = load(uri)
-    names = _output_names(opened.types)
+    names, types = _output_columns(opened.types)
     reasons: Counter[str] = Counter()
     scored = 0
     begin(opened.size)
@@ -205,30 +175,37 @@ def score_file(
     with ExitStack() as files:
         refused = files.enter_context(files.enter_context(atomic_write(quarantine)).open("w", encoding="utf-8"))
         aside = files.enter_context(atomic_write(output))
-        write = files.enter_context(open_sink(aside, suffix, _output_types(opened.types, names)))
+        write = files.enter_context(open_sink(aside, suffix, types))
         for chunk in _chunks(opened.rows(), text_column):
             good = []
             for row in chunk:
                 if reason := row.problem or why_unusable(row.values.get(text_column)):
                     reasons[reason if reason in reasons or len(reasons) < COUNTED_REASONS else "another reason"] += 1
-                    original = row.original if row.problem else row.values
-                    refused.write(json_line({"row": row.number, "reason": reason, "original": original}))
+                    line = {"row": row.number, "reason": reason, "original": row.original or row.values}
+                    refused.write(json_line(line))
                 else:
                     good.append(row.values)
             if good:
-                write(list(_with_scores(good, names, score_texts(model, [row[text_column] for row in good]))))
+                scores = score_texts(model, [values[text_column] for values in good])
+                columns = ({names[column]: value for column, value in values.items()} for values in good)
+                write([given | score for given, score in zip(columns, scores, strict=True)])
                 scored += len(good)
             advance(chunk[-1].position - done)
             done = chunk[-1].position
     if not reasons:
         quarantine.unlink()
-    renamed = {column: name for column, name in names.items() if name != column}
-    if reasons and not scored:
+    elif not scored:
         raise DataError(
-            f"none of the {sum(reasons.values()):,} rows of {source} could be scored ({reasons.most_common(1)[0][0]}); "
+            f"none of the {reasons.total():,} rows of {source} could be scored ({reasons.most_common(1)[0][0]}); "
             f"they stand in {quarantine}"
         )
-    return FileReport(scored, reasons, output, quarantine, renamed)
+    sentences = [f"{scored:,} rows scored: {output}"]
+    if reasons:
+        most = "; ".join(f"{count:,} × {reason}" for reason, count in reasons.most_common(5))
+        sentences.append(f"{reasons.total():,} rows quarantined: {quarantine} ({most})")
+    renamed = {column: name for column, name in names.items() if column != name}
+    sentences += [f"the input's column {column!r} is kept as {name!r}" for column, name in renamed.items()]
+    return "\n".join(sentences)
 
 
 def _require_writable(output: Path, quarantine: Path, source: Path) -> None:
@@ -257,28 +234,16 @@ def _chunks(rows: Iterable[Row], text_column: str) -> Iterator[list[Row]]:
         yield chunk
 
 
-def _output_names(columns: Iterable[str]) -> dict[str, str]:
-    """Returns what each column of the input is called in the output."""
-    taken = {*columns, *SCORES}
+def _output_columns(types: Mapping[str, Any]) -> tuple[dict[str, str], dict[str, Any]]:
+    """Returns what each column of the input is called in the output, and the types of the output's columns."""
+    import pyarrow as pa
+
+    taken = {*types, *SCORES}
     names = {}
-    for column in columns:
+    for column in types:
         name = column
         while name in SCORES or (name != column and name in taken):
             name = f"input_{name}"
         names[column] = name
-    return names
-
-
-def _output_types(types: Mapping[str, Any], names: Mapping[str, str]) -> dict[str, Any]:
-    import pyarrow as pa
-
-    kept = {names[column]: kind for column, kind in types.items()}
-    return {**kept, "label": pa.string(), "probability": pa.float64(), "logit": pa.float64()}
-
-
-def _with_scores(
-    rows: Sequence[Mapping[str, Any]], names: Mapping[str, str], scores: "pd.DataFrame"
-) -> Iterator[dict[str, Any]]:
-    columns = [scores[name].tolist() for name in SCORES]
-    for values, row_scores in zip(rows, zip(*columns, strict=True), strict=True):
-        yield {names[name]: value for name, value in values.items()} | dict(zip(SCORES, row_scores, strict=True))
+    score_types = dict(zip(SCORES, (pa.string(), pa.float64(), pa.float64()), strict=True))
+    return names, {names[column]: type_ for column, type_ in types.items()} | score_types

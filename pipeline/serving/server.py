@@ -174,7 +174,15 @@ def texts_of(payload: Any) -> Sequence[Any]:
         raise RefusedRequest(f"the request must be a JSON object with exactly one of {', '.join(FORMATS)}")
     name, content = given[0], payload[given[0]]
     if name == "dataframe_split":
-        return _split_texts(content)
+        columns, data = (content.get(key) if isinstance(content, dict) else None for key in ("columns", "data"))
+        if not isinstance(columns, list) or not isinstance(data, list):
+            raise RefusedRequest('dataframe_split must have a list "columns" and a list "data" of rows')
+        if columns.count(COLUMN) != 1:
+            raise RefusedRequest(f"dataframe_split must have one column {COLUMN!r}; it has {_listed(columns)}")
+        for number, row in enumerate(data):
+            if not isinstance(row, list) or len(row) != len(columns):
+                raise RefusedRequest(f"row {number}: it is not a list of {len(columns)} values, one a column")
+        return [row[columns.index(COLUMN)] for row in data]
     if isinstance(content, dict) and name != "dataframe_records":
         column = _value(content, f"{name} has")
         return column if isinstance(column, list) else [column]
@@ -183,19 +191,6 @@ def texts_of(payload: Any) -> Sequence[Any]:
     if name == "dataframe_records" or any(isinstance(row, dict) for row in content):
         return [_value(row, f"row {number}: it has") for number, row in enumerate(content)]
     return content
-
-
-def _split_texts(content: Any) -> Sequence[Any]:
-    columns, data = (content.get(key) if isinstance(content, dict) else None for key in ("columns", "data"))
-    if not isinstance(columns, list) or not isinstance(data, list):
-        raise RefusedRequest('dataframe_split must have a list "columns" and a list "data" of rows')
-    if columns.count(COLUMN) != 1:
-        raise RefusedRequest(f"dataframe_split must have one column {COLUMN!r}; it has {_listed(columns)}")
-    for number, row in enumerate(data):
-        if not isinstance(row, list) or len(row) != len(columns):
-            raise RefusedRequest(f"row {number}: it is not a list of {len(columns)} values, one a column")
-    index = columns.index(COLUMN)
-    return [row[index] for row in data]
 
 
 def _value(holder: Any, which: str) -> Any:
