@@ -2,6 +2,8 @@
 
 import os
 
+from pipeline.project.credentials import hide_tracking_password
+
 # Nothing reports home, and libraries print only what went wrong, unless the user's environment says otherwise.
 # (DVC's own switch stands in .dvc/config.)
 for _name, _value in {
@@ -12,3 +14,4 @@ for _name, _value in {
     "TF_CPP_MIN_LOG_LEVEL": "3",
 }.items():
     os.environ.setdefault(_name, _value)
+hide_tracking_password()

@@ -1,10 +1,16 @@
 """Errors that a user can act on, and the exit codes they end a command with."""
 
 
+from pipeline.project.credentials import without_user_info
+
+
 class PipelineError(Exception):
-    """Something failed; the message is one sentence that says what and what would be right."""
+    """Something failed; the message is one sentence that says what and what would be right, and no password."""
 
     exit_code = 1
+
+    def __init__(self, message: str) -> None:
+        super().__init__(without_user_info(message))
 
 
 class UsageError(PipelineError):
