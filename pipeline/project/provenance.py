@@ -25,7 +25,7 @@ WRITTEN_BY_JOBS = ("dvc.lock", "reports", "data/labelled")
 _CPU_INFO = Path("/proc/cpuinfo")
 _VECTOR_FLAGS = ("sse4", "fma", "f16c", "avx", "amx", "asimd", "sve", "bf16")
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
-_CLOCK_TOLERANCE_S = 2.0
+_PID_NAMESPACE = Path("/proc/self/ns/pid")
 
 
 def identity_tags(inputs: Iterable[Path]) -> dict[str, str]:
@@ -94,35 +94,42 @@ def changes() -> list[str]:
 
 
 def process_tags() -> dict[str, str]:
-    """Returns the tags that name this process, for other processes of this machine to tell whether it still lives."""
-    import psutil
-
-    return {HOST: _host(), _PID: str(os.getpid()), _STARTED: str(psutil.Process().create_time())}
+    """Returns the tags that name this process, for other processes of this machine to find out whether it lives."""
+    return {HOST: _host(), _PID: str(os.getpid()), _STARTED: _started(os.getpid())}
 
 
 def is_gone(tags: Mapping[str, str]) -> bool:
     """Whether the process that `process_tags` named is no more. False also where nothing can be known: of other
-    machines, and of earlier boots of this one."""
-    import psutil
-
+    machines and containers, and of earlier boots of this one."""
     if tags.get(HOST) != _host() or _PID not in tags:
         return False
+    import psutil
+
     try:
-        started = psutil.Process(int(tags[_PID])).create_time()
-    except psutil.NoSuchProcess:
+        return _started(int(tags[_PID])) != tags.get(_STARTED)  # another process with its number
+    except (psutil.NoSuchProcess, FileNotFoundError, ProcessLookupError):
         return True
-    return not abs(started - float(tags.get(_STARTED, "nan"))) < _CLOCK_TOLERANCE_S  # another one with its number
 
 
 def is_of_earlier_boot(tags: Mapping[str, str]) -> bool:
     """Whether `process_tags` named a process of this machine before it was started again."""
-    name, _, boot = tags.get(HOST, "").partition(" ")
+    name, boot, *_ = [*tags.get(HOST, "").split(), "", ""]
     return bool(boot) and name == platform.node() and boot != _boot_id()
 
 
+def _started(pid: int) -> str:
+    """Returns when a process began, in clock ticks since the boot, which no change of the clock moves."""
+    import psutil
+
+    if not _BOOT_ID.exists():  # no Linux
+        return str(psutil.Process(pid).create_time())
+    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19]  # starttime of proc(5)
+
+
 def _host() -> str:
-    """Names this boot of this machine: other machines may share its host name."""
-    return f"{platform.node()} {_boot_id()}".strip()
+    """Names this boot of this machine and its process numbers: others share the host name, and containers the boot."""
+    namespace = _PID_NAMESPACE.readlink() if _BOOT_ID.exists() else ""
+    return f"{platform.node()} {_boot_id()} {namespace}".strip()
 
 
 def _boot_id() -> str:

@@ -1,7 +1,6 @@
 """What git says of this folder, and that a git that fails is not taken for none."""
 
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -83,13 +82,3 @@ def test_a_git_that_fails_says_why_and_is_not_taken_for_none(
     provenance.warn.cache_clear()
     assert provenance.git_commit() is None
     assert reason in capfd.readouterr().err
-
-
-@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc/cpuinfo")
-def test_the_kind_of_cpu_names_its_instruction_sets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    info = tmp_path / "cpuinfo"
-    monkeypatch.setattr(provenance, "_CPU_INFO", info)
-    info.write_text("processor : 0\nmodel name\t: A Chip @ 2 GHz\nflags\t\t: fpu avx2 sse4_1 fma avx512f\n")
-    assert provenance.cpu() == "A Chip @ 2 GHz avx2 avx512f fma sse4_1"
-    info.write_text("processor : 0\nmodel name\t: A Chip @ 2 GHz\nflags\t\t: fpu avx2 sse4_1 fma\n")
-    assert provenance.cpu() == "A Chip @ 2 GHz avx2 fma sse4_1"
