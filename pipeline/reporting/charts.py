@@ -5,7 +5,7 @@ Each function takes what a report holds and returns SVG; see `drawing`.
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import cycle
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -16,15 +16,13 @@ if TYPE_CHECKING:
 
     Tables = Mapping[str, pd.DataFrame]
 
-_T = TypeVar("_T")
 AREAS = {"roc": "roc_auc", "precision_recall": "average_precision", "calibration": "ece"}
 """The metric that stands in the legend of each kind of `curves`."""
 
 
 def accuracies(rows: Sequence[tuple[str, float, Sequence[float]]]) -> str:
     """Draws name, accuracy and its interval, a line each."""
-    with drawing("Test accuracy of each model with its 95% interval", height=0.65 + 0.42 * len(rows)) as drawn:
-        axes = drawn.axes
+    with drawing("Test accuracy of each model with its 95% interval", height=0.65 + 0.42 * len(rows)) as (axes, svg):
         for place, (colour, (_, accuracy, (low, high))) in enumerate(_coloured(rows)):
             axes.plot([low, high], [place, place], color=colour, linewidth=3, solid_capstyle="butt")
             axes.plot(accuracy, place, "o", color=colour, markersize=6)
@@ -33,13 +31,12 @@ def accuracies(rows: Sequence[tuple[str, float, Sequence[float]]]) -> str:
         axes.xaxis.set_major_formatter("{x:.1%}")
         axes.xaxis.get_major_locator().set_params(nbins=5)
         axes.grid(False, axis="y")
-    return drawn.svg
+    return svg.getvalue()
 
 
 def learning_curves(histories: "Tables", metric: str, kept: Mapping[str, int]) -> str:
     """Draws `metric` (accuracy or loss) of both splits by epoch, and marks the epoch whose weights were kept."""
-    with drawing(f"{metric.capitalize()} by epoch, training and validation, of each model") as drawn:
-        axes = drawn.axes
+    with drawing(f"{metric.capitalize()} by epoch, training and validation, of each model") as (axes, svg):
         for colour, (name, history) in _coloured(histories.items()):
             epoch, style = history["epoch"], {"color": colour, "markersize": 2.5}
             axes.plot(epoch, history[metric], "o--", **style, linewidth=1.2, label=f"{name}, training")
@@ -49,7 +46,7 @@ def learning_curves(histories: "Tables", metric: str, kept: Mapping[str, int]) -
         axes.set(title=metric.capitalize(), xlabel="epoch (large dot: weights kept)")
         axes.xaxis.get_major_locator().set_params(integer=True)
         axes.legend()
-    return drawn.svg
+    return svg.getvalue()
 
 
 def curves(tables: "Tables", kind: str, metrics: Mapping[str, Mapping[str, Any]]) -> str:
@@ -64,12 +61,13 @@ def curves(tables: "Tables", kind: str, metrics: Mapping[str, Mapping[str, Any]]
         "roc": ("false_positive_rate", "true_positive_rate", "ROC", "AUC"),
         "precision_recall": ("recall", "precision", "Precision-recall", "AP"),
     }[kind]
-    with drawing(f"{title} curve of each model", width=3.5, height=3.6) as drawn:
-        axes = drawn.axes
+    with drawing(f"{title} curve of each model", width=3.5, height=3.6) as (axes, svg):
         if kind == "roc":
             axes.plot([0, 1], [0, 1], **REFERENCE, label="chance: 0.5")
         else:
-            share = _positive_share(next(iter(metrics.values()))["confusion"])
+            cells = next(iter(metrics.values()))["confusion"]
+            positives = sum(cell["reviews"] for cell in cells if cell["actual"] == "positive")
+            share = positives / sum(cell["reviews"] for cell in cells)
             axes.axhline(share, **REFERENCE, label=f"chance: {share:.2g}")
         for colour, (name, table) in _coloured(tables.items()):
             area = metrics[name][AREAS[kind]]
@@ -77,14 +75,7 @@ def curves(tables: "Tables", kind: str, metrics: Mapping[str, Mapping[str, Any]]
         axes.set(title=title, xlabel=x.replace("_", " "), ylabel=y.replace("_", " "), aspect="equal")
         axes.set(xlim=(-0.01, 1.01), ylim=(-0.01, 1.01))
         axes.legend(loc="lower right" if kind == "roc" else "lower left")
-    return drawn.svg
-
-
-def _positive_share(confusion: Iterable[Mapping[str, Any]]) -> float:
-    reviews = {"positive": 0, "negative": 0}
-    for cell in confusion:
-        reviews[cell["actual"]] += cell["reviews"]
-    return reviews["positive"] / sum(reviews.values())
+    return svg.getvalue()
 
 
 def calibration(tables: "Tables", metrics: Mapping[str, Mapping[str, Any]]) -> str:
@@ -92,8 +83,7 @@ def calibration(tables: "Tables", metrics: Mapping[str, Mapping[str, Any]]) -> s
     those of `curves`."""
     heights = {"height_ratios": [3.2, 1]}
     label = "Calibration curve of each model, and the reviews in each bin"
-    with drawing(label, 2, 1, width=3.5, height=4.2, sharex=True, gridspec_kw=heights) as drawn:
-        above, below = drawn.axes
+    with drawing(label, 2, 1, width=3.5, height=4.2, sharex=True, gridspec_kw=heights) as ((above, below), svg):
         above.plot([0, 1], [0, 1], **REFERENCE, label="perfectly calibrated")
         for colour, (name, table) in _coloured(tables.items()):
             shown = f"{name}: ECE {metrics[name][AREAS['calibration']]:.4f}"
@@ -104,7 +94,7 @@ def calibration(tables: "Tables", metrics: Mapping[str, Mapping[str, Any]]) -> s
         below.set(xlabel="predicted probability of positive", ylabel="reviews")
         below.set_ylim(bottom=0)
         below.yaxis.set_major_formatter("{x:,.0f}")
-    return drawn.svg
+    return svg.getvalue()
 
 
 def confusion(table: "pd.DataFrame") -> str:
@@ -112,8 +102,7 @@ def confusion(table: "pd.DataFrame") -> str:
     cells = table.pivot(index="actual", columns="predicted", values="reviews")
     counts = cells.to_numpy(np.int64)
     share = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
-    with drawing("Confusion matrix", width=3.5, height=3.3) as drawn:
-        axes = drawn.axes
+    with drawing("Confusion matrix", width=3.5, height=3.3) as (axes, svg):
         axes.imshow(share, cmap="Blues", vmin=0, vmax=1.15)
         for row, column in np.ndindex(counts.shape):
             fraction = share[row, column]
@@ -126,14 +115,13 @@ def confusion(table: "pd.DataFrame") -> str:
         axes.tick_params(length=0)
         axes.grid(False)
         axes.spines[:].set_visible(False)
-    return drawn.svg
+    return svg.getvalue()
 
 
 def by_length(groups: Sequence[Mapping[str, Any]], named: Callable[[str], str] = str) -> str:
     """Draws the accuracy of each model by tenth of the reviews, from the shortest to the longest, with intervals;
     `named` gives a model's name as the figure shows it."""
-    with drawing("Test accuracy of each model by length of the review") as drawn:
-        axes = drawn.axes
+    with drawing("Test accuracy of each model by length of the review") as (axes, svg):
         places = np.arange(len(groups))
         for colour, name in _coloured(groups[0]["accuracy"]):
             bounds = np.array([group["interval"][name] for group in groups])
@@ -145,8 +133,8 @@ def by_length(groups: Sequence[Mapping[str, Any]], named: Callable[[str], str] =
         axes.yaxis.set_major_formatter("{x:.0%}")
         axes.yaxis.get_major_locator().set_params(steps=[1, 2, 5, 10])
         axes.legend()
-    return drawn.svg
+    return svg.getvalue()
 
 
-def _coloured(things: Iterable[_T]) -> Iterable[tuple[str, _T]]:
+def _coloured(things: Iterable[Any]) -> Iterable[tuple[str, Any]]:
     return zip(cycle(SERIES), things, strict=False)

@@ -58,13 +58,8 @@ _IDLE = re.compile(
     re.DOTALL,
 )
 
-
-class Drawing:
-    """A figure being drawn: its `axes`, as `Figure.subplots` returns them, and once it is done its `svg`."""
-
-    def __init__(self, axes: Any) -> None:
-        self.axes = axes
-        self.svg = ""
+Drawing = tuple[Any, io.StringIO]
+"""Axes, as `Figure.subplots` returns them, and what holds their SVG once it is drawn."""
 
 
 @contextmanager
@@ -72,16 +67,14 @@ def drawing(
     label: str, rows: int = 1, columns: int = 1, *, width: float = WIDTH, height: float = _HEIGHT, **subplots: Any
 ) -> Iterator[Drawing]:
     """Yields a drawing; `label` says what it shows to those who cannot see it, and names its clip paths."""
-    import matplotlib
     from matplotlib.figure import Figure
     from matplotlib.style import context
 
-    matplotlib.use("Agg")
     with context(["default", _STYLE | {"svg.hashsalt": label}]):
         figure = Figure(figsize=(width, height))
         figure.patch.set_visible(False)
-        drawn = Drawing(figure.subplots(rows, columns, **subplots))
-        yield drawn
+        svg = io.StringIO()
+        yield figure.subplots(rows, columns, **subplots), svg
         buffer = io.StringIO()
         figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None, "Format": None, "Type": None})
     across, down = (round(_PIXELS_A_POINT * 72 * inches) for inches in (width, height))
@@ -91,7 +84,7 @@ def drawing(
         f'viewBox="0 0 {72 * width:g} {72 * height:g}" role="img" aria-label="{escape(label)}">'
     )
     _, _, body = _IDLE.sub("", buffer.getvalue()).partition("<svg")
-    drawn.svg = re.sub(r"\n\s*", "\n", opening + body.partition(">")[2]).strip() + "\n"
+    svg.write(re.sub(r"\n\s*", "\n", opening + body.partition(">")[2]).strip() + "\n")
 
 
 def on_page(svg: str) -> str:

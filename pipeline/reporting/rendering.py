@@ -1,24 +1,19 @@
-"""Templates filled in: HTML with everything escaped, Markdown with what would break a table."""
+"""How results are put into words: the sentences that several readers share, number formats, and templates."""
 
-from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from pipeline.reporting import results
-
-if TYPE_CHECKING:
-    from jinja2 import Environment
+from pipeline.project.paths import NGRAMS
+from pipeline.reporting.results import Report, Results
 
 TEMPLATES = Path(__file__).parent / "templates"
+ALPHA = 0.05
+"""p below which a difference is called significant, as in the gate's usual level."""
 
 
 def render(template: str, **values: Any) -> str:
     """Returns the template of this name filled with `values`; one that ends in `.html` escapes them all but SVG that
     is marked as such (`markupsafe.Markup`). A name that a template misspells is an error."""
-    return _environment().get_template(template).render(values)
-
-
-def _environment() -> "Environment":
     from jinja2 import Environment, FileSystemLoader, StrictUndefined, select_autoescape
 
     environment = Environment(
@@ -31,33 +26,79 @@ def _environment() -> "Environment":
     )
     environment.filters |= {
         "count": "{:,}".format,
-        "fixed": _fixed,
-        "percent": _percent,
-        "span": _span,
-        "tiny": results.tiny,
-        "named": results.named,
-        "words": _words,
-        "cell": _cell,
+        "fixed": lambda value, digits=4: f"{value:.{digits}f}",
+        "percent": lambda value, digits=1: f"{value:.{digits}%}",
+        "span": lambda interval, digits=4: f"{interval[0]:.{digits}f} to {interval[1]:.{digits}f}",
+        "tiny": tiny,
+        "named": named,
+        "words": lambda name: name.replace("_", " "),
+        "cell": lambda text: " ".join(text.split()).replace("|", "\\|"),  # of a Markdown table
     }
-    return environment
+    return environment.get_template(template).render(values)
 
 
-def _fixed(value: float, digits: int = 4) -> str:
-    return f"{value:.{digits}f}"
+def points(value: float) -> str:
+    """Returns a difference of accuracies in percentage points with its sign."""
+    return f"{100 * value:+.2f}".replace("-", "−")
 
 
-def _percent(value: float, digits: int = 1) -> str:
-    return f"{value:.{digits}%}"
+def tiny(value: float) -> str:
+    """Returns a small number as one digit and a power of ten, such as 1 × 10⁻⁷."""
+    digit, exponent = f"{value:.0e}".split("e")
+    return f"{digit}\u00a0×\u00a010{str(int(exponent)).translate(str.maketrans('-0123456789', '⁻⁰¹²³⁴⁵⁶⁷⁸⁹'))}"
 
 
-def _span(interval: Sequence[float], digits: int = 4) -> str:
-    return f"{interval[0]:.{digits}f} to {interval[1]:.{digits}f}"
+def named(name: str) -> str:
+    """Returns a model's name as tables and figures show it."""
+    return "n-grams" if name == NGRAMS else name
 
 
-def _words(name: str) -> str:
-    return name.replace("_", " ")
+def subject(name: str) -> str:
+    """Returns a model's name as a sentence says it."""
+    return "the n-gram classifier" if name == NGRAMS else name
 
 
-def _cell(text: str) -> str:
-    """Makes `text` fit a cell of a Markdown table."""
-    return " ".join(text.split()).replace("|", "\\|")
+def verdict(pair: Report) -> str:
+    """Returns in a few words which of two compared models is better, or that their difference is not significant."""
+    first, second = subject(pair["first"]), subject(pair["second"])
+    if pair["mcnemar_p"] >= ALPHA:
+        return f"the difference between {first} and {second} is not statistically significant"
+    return f"{first if pair['difference'] > 0 else second} is better, significant at α = {ALPHA}"
+
+
+def paired_sentence(results: Results, pair: Report) -> str:
+    """Says how far apart two models are on the same test reviews, and whether that is significant."""
+    first, second, p = subject(pair["first"]), subject(pair["second"]), pair["mcnemar_p"]
+    low, high = pair["interval"]
+    side = "above" if pair["difference"] >= 0 else "below"
+    significant = "significant" if p < ALPHA else "not statistically significant"
+    return (
+        f"On the same {results.comparison['reviews']:,} test reviews the accuracy of {first} lies "
+        f"{100 * abs(pair['difference']):.2f} points {side} that of {second} (95% interval of the difference "
+        f"{points(low)} to {points(high)}), which is {significant} at α = {ALPHA} (exact McNemar p "
+        f"{'< 0.0001' if p < 0.0001 else f'= {p:.2g}'}, one seed): {pair['only_first_right']:,} reviews that only "
+        f"{first} gets right, {pair['only_second_right']:,} that only {second} does."
+    )
+
+
+def noise_sentence(noise: Report) -> str:
+    """Says how much test accuracy moves when a model is trained again with another seed, and what that does to the
+    models' differences."""
+    models = {name: model["test"] for name, model in noise["models"].items()}
+    differences = {pair.replace(" - ", " − "): found["test"] for pair, found in noise["differences"].items()}
+    seeds = len(next(iter(models.values()))["values"])
+    reached = ", ".join(f"{name} reaches {test['mean']:.4f} ± {test['deviation']:.4f}" for name, test in models.items())
+    apart = "".join(
+        f"; {pair} is {points(test['mean'])} ± {100 * test['deviation']:.2f} points"
+        for pair, test in differences.items()
+    )
+    return f"Trained with {seeds} seeds, {reached} (mean and standard deviation of test accuracy){apart}."
+
+
+def batching_sentence(results: Results) -> str:
+    """Says what bucketing by length saves."""
+    train = results.batching["train"]
+    return (
+        f"Padding is {train['padding_share']:.1%} of the tokens in the training batches; in shuffled batches of 64 it "
+        f"would be {train['classic_padding_share']:.0%}."
+    )

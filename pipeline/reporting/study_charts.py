@@ -18,8 +18,7 @@ _MODES = (("masked", SERIES[0]), ("unmasked", SERIES[1]))
 def padding_sentences(study: Report) -> str:
     """Draws one model's probability for both sample sentences by padding, masked and not."""
     names = {"unpadded": "none"} | {name: f"to {width:,}" for name, width in study["widths"].items()}
-    with drawing("Probability of two sample sentences by padding") as drawn:
-        axes = drawn.axes
+    with drawing("Probability of two sample sentences by padding") as (axes, svg):
         for mode, colour in _MODES:
             for sentence, marker in zip(study[mode]["unpadded"]["sentences"], "^v", strict=True):
                 values = [study[mode][name]["sentences"][sentence] for name in names]
@@ -28,19 +27,16 @@ def padding_sentences(study: Report) -> str:
         axes.set(title="The two sample sentences", xlabel="padding", ylabel="probability of positive")
         axes.set_ylim(-0.04, 1.04)
         axes.figure.legend(loc="outside lower center", ncols=2)
-    return drawn.svg
+    return svg.getvalue()
 
 
 def padding_flips(studies: Mapping[str, Report]) -> str:
     """Draws, by model and padding, the share of reviews whose predicted label padding changed."""
-
-    def share(outcome: Report, study: Report) -> float:
-        return float(outcome["flipped"] / study["reviews"])
-
-    with _padding_bars(studies, "Labels that flip", share, "{:.1%}") as drawn:
-        drawn.axes.set_xlim(0, 1.25 * max(0.01, drawn.axes.dataLim.x1))
-        drawn.axes.xaxis.set_major_formatter("{x:.0%}")
-    return drawn.svg
+    bars = _padding_bars(studies, "Labels that flip", lambda each, study: each["flipped"] / study["reviews"], "{:.1%}")
+    with bars as (axes, svg):
+        axes.set_xlim(0, 1.25 * max(0.01, axes.dataLim.x1))
+        axes.xaxis.set_major_formatter("{x:.0%}")
+    return svg.getvalue()
 
 
 def padding_changes(studies: Mapping[str, Report]) -> str:
@@ -48,29 +44,29 @@ def padding_changes(studies: Mapping[str, Report]) -> str:
     least = 1e-9  # a change of 0 has no place on a logarithmic scale
     study = next(iter(studies.values()))
     title = "Largest change in probability"
-    with _padding_bars(studies, title, lambda outcome, _: float(outcome["largest_change"]), "{:.1g}", least) as drawn:
-        axes = drawn.axes
+    bars = _padding_bars(studies, title, lambda each, _: each["largest_change"], "{:.1g}", least)
+    with bars as (axes, svg):
         axes.axvline(study["tolerance"], **REFERENCE)
         axes.set(xscale="log", xlim=(least, 30))
         axes.set_xlabel(f"{study['reviews']:,} reviews; dashed: tolerance, {study['tolerance']:.0e}")
         axes.set_xticks([1e-8, 1e-6, 1e-4, 1e-2, 1])
         axes.minorticks_off()
-    return drawn.svg
+    return svg.getvalue()
 
 
 @contextmanager
 def _padding_bars(
     studies: Mapping[str, Report], title: str, value: Callable[[Report, Report], float], shown: str, least: float = 0.0
 ) -> Iterator[Drawing]:
-    """Yields a drawing of `value(outcome, study)` by model, padding and mode, a bar each that begins at `least`."""
+    """Yields a drawing of `value`, of a padding's outcome and its study, by model, padding and mode: a bar each that
+    begins at `least` and is labelled as `shown`."""
     bars = [
         (f"{model}, to {width:,}, {mode}", value(study[mode][name], study), colour)
         for model, study in studies.items()
         for name, width in study["widths"].items()
         for mode, colour in _MODES
     ]
-    with drawing(f"{title} by model and padding", height=0.75 + 0.3 * len(bars)) as drawn:
-        axes = drawn.axes
+    with drawing(f"{title} by model and padding", height=0.75 + 0.3 * len(bars)) as (axes, svg):
         for place, (_, length, colour) in enumerate(bars):
             end = max(length, least)
             axes.barh(place, end - least, left=least, color=colour, height=0.7)
@@ -78,18 +74,15 @@ def _padding_bars(
         axes.set_yticks(range(len(bars)), [name for name, _, _ in bars])
         axes.set(title=title, ylim=(len(bars) - 0.4, -0.6))
         axes.grid(False, axis="y")
-        yield drawn
+        yield axes, svg
 
 
 def padding_shares(report: Mapping[str, Report]) -> str:
     """Draws how much of each split's batches is padding, beside shuffled batches of the classic kind."""
-    with drawing("Share of padding by split, with and without bucketing", height=2.6) as drawn:
-        axes = drawn.axes
+    with drawing("Share of padding by split, with and without bucketing", height=2.6) as (axes, svg):
         for place, split in enumerate(report.values()):
-            for offset, share, colour in (
-                (-0.2, split["classic_padding_share"], SERIES[1]),
-                (0.2, split["padding_share"], SERIES[0]),
-            ):
+            for offset, name, colour in ((-0.2, "classic_padding_share", SERIES[1]), (0.2, "padding_share", SERIES[0])):
+                share = split[name]
                 axes.barh(place + offset, share, height=0.36, color=colour)
                 axes.annotate(f"{share:.1%}", (share, place + offset), (4, 0), textcoords="offset points", va="center")
         axes.set_yticks(range(len(report)), list(report))
@@ -97,7 +90,7 @@ def padding_shares(report: Mapping[str, Report]) -> str:
         axes.set(xlabel="above: shuffled batches of 64; below: batches of like length")
         axes.xaxis.set_major_formatter("{x:.0%}")
         axes.grid(False, axis="y")
-    return drawn.svg
+    return svg.getvalue()
 
 
 def batching(split: Report) -> str:
@@ -105,8 +98,7 @@ def batching(split: Report) -> str:
     lengths, widths, fills = (split[name] for name in ("lengths", "batch_widths", "batch_fills"))
     full = 1 - split["padding_share"]
     label = "How long the reviews are, how wide each batch is padded, and how full it is"
-    with drawing(label, 3, 1, height=6.2) as drawn:
-        reviews, wide, filled = drawn.axes
+    with drawing(label, 3, 1, height=6.2) as ((reviews, wide, filled), svg):
         reviews.stairs(lengths["reviews"], lengths["edges"], fill=True, color=SERIES[0])
         reviews.axvline(lengths["median"], color=SERIES[1])
         reviews.text(
@@ -124,7 +116,7 @@ def batching(split: Report) -> str:
         filled.legend(loc="lower right")
         for axes in (reviews, wide):
             axes.margins(x=0.01)
-    return drawn.svg
+    return svg.getvalue()
 
 
 CELL_NAMES = {
@@ -143,8 +135,7 @@ def gradients(study: Report, moment: str) -> str:
     """
     least = 1e-12
     titles = {"untrained": "Before training", "trained": f"After {study['epochs']} epochs"}
-    with drawing(f"{titles[moment]}: gradient by distance from the last step") as drawn:
-        axes = drawn.axes
+    with drawing(f"{titles[moment]}: gradient by distance from the last step") as (axes, svg):
         for colour, cell in zip((SERIES[2], SERIES[1], SERIES[0]), CELL_NAMES, strict=True):
             gradient = np.array(study["cells"][cell][moment]["gradient"])
             axes.plot(np.where(gradient < least, np.nan, gradient), color=colour, label=CELL_NAMES[cell])
@@ -154,7 +145,7 @@ def gradients(study: Report, moment: str) -> str:
         axes.set_yticks([1, 1e-2, 1e-4, 1e-6, 1e-8, 1e-10, 1e-12])
         axes.minorticks_off()
         axes.legend(loc="lower right")
-    return drawn.svg
+    return svg.getvalue()
 
 
 def gates(followed: Report, model: str) -> str:
@@ -164,8 +155,8 @@ def gates(followed: Report, model: str) -> str:
     width = max(WIDTH, 0.9 + 0.2 * len(tokens))
     label = f"Gates and cell state of {model} along one review"
     heights = {"height_ratios": [1, 1, 1, 1, 1.4]}
-    with drawing(label, 5, 1, width=width, height=7.2, sharex=True, gridspec_kw=heights) as drawn:
-        for axes, name in zip(drawn.axes, GATE_NAMES, strict=False):
+    with drawing(label, 5, 1, width=width, height=7.2, sharex=True, gridspec_kw=heights) as (every, svg):
+        for axes, name in zip(every, GATE_NAMES, strict=False):
             values = np.array(followed[name])
             least, most = values.min(), values.max()
             opacity = (values - least) / max(most - least, 1e-9)
@@ -176,13 +167,13 @@ def gates(followed: Report, model: str) -> str:
             axes.set_yticks(range(len(values)), [str(unit) for unit in followed["shown"]], fontsize=6)
             axes.tick_params(length=0)
             axes.grid(False)
-        last = drawn.axes[-1]
+        last = every[-1]
         last.axhline(0.5, **REFERENCE)
         last.plot(range(len(tokens)), followed["probability"], "o-", color=SERIES[0], markersize=3)
         last.set_title("probability of positive, had the review ended here")
         last.set(ylim=(-0.05, 1.05))
         last.set_xticks(range(len(tokens)), tokens, rotation=90)
-    return drawn.svg
+    return svg.getvalue()
 
 
 GATE_NAMES = {

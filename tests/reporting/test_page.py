@@ -18,14 +18,16 @@ from pipeline.evaluation import curves
 from pipeline.project import atomic, paths
 from pipeline.project.errors import DataError
 from pipeline.project.params import load_params
-from pipeline.reporting import results, summary
-from pipeline.reporting.model_card import MOST_CHARACTERS, model_card
+from pipeline.reporting import rendering, results, summary
+from pipeline.reporting.model_card import model_card
 from pipeline.reporting.page import page
 from pipeline.stages import compare as compare_stage
 from pipeline.stages import report as report_stage
 
 MODELS = ["single", "stacked"]
 DATASET = "imdb_reviews"
+MOST_CHARACTERS = 5000
+"""What MLflow's store keeps of a version's description."""
 
 
 @pytest.fixture
@@ -99,7 +101,7 @@ def test_the_same_reports_give_the_same_page(reported: Path) -> None:
 def test_the_page_opens_with_the_five_answers(reported: Path) -> None:
     text = " ".join("".join(Parsed(rendered()).text).split())
     for question, answer in {
-        "Which model is better, and is the difference real?": "stacked is better, and the difference is real",
+        "Which model is better, and is the difference significant?": "stacked is better, significant at α = 0.05",
         "What data and commit made the champion?": "Version 4 (stacked), commit c0ffee0000",
         "What does stacked get wrong?": "of the test reviews",
         "Does padding matter?": "Not while it is masked; else 21% of the labels flip",
@@ -150,7 +152,7 @@ def test_reviews_that_were_taken_in_are_told_of(reported: Path) -> None:
     assert "And 1,234 labelled reviews taken in since" in model_card(results.read(MODELS), "single", DATASET)
 
 
-def test_the_best_model_is_told_apart_from_the_strongest_of_the_others(reported: Path) -> None:
+def test_the_best_model_is_compared_with_the_strongest_of_the_others(reported: Path) -> None:
     def add_a_rival(compared: Any) -> None:
         weak, ngrams = compared["pairs"]
         rival = weak | {"second": "rival", "difference": 0.0001, "mcnemar_p": 0.9}
@@ -160,7 +162,9 @@ def test_the_best_model_is_told_apart_from_the_strongest_of_the_others(reported:
     found = results.read(MODELS)
     assert found.closest["second"] == "rival"
     assert "of stacked lies 0.01 points above that of rival" in model_card(found, "stacked", DATASET)
-    assert "stacked and rival cannot be told apart" in rendered().split("More</a>")[0]
+    assert (
+        "the difference between stacked and rival is not statistically significant" in rendered().split("More</a>")[0]
+    )
 
 
 def test_a_champion_that_was_kept_is_not_said_to_differ_from_another(reported: Path) -> None:
@@ -262,7 +266,7 @@ def test_a_third_model_stands_wherever_the_two_do(project: Path) -> None:
     found = results.read([*MODELS, "another"])
     registry, recurrence = (atomic.read_json(file) for file in (paths.REGISTRY_REPORT, paths.RECURRENCE_REPORT))
     html = page(found, registry, recurrence, None, DATASET)
-    assert f"{found.models['another'].accuracy:.4f}" in html
+    assert f"{found.models['another'].metrics['accuracy']:.4f}" in html
     assert html.count("another") > html.count("single") / 2
     assert "another" in summary.table() and "| another |" in model_card(found, "stacked", DATASET)
 
@@ -301,13 +305,26 @@ def test_each_model_has_its_own_curves_in_the_tables_of_all(reported: Path) -> N
 
 
 @pytest.mark.parametrize(
-    ("pair", "verdict"),
+    ("second", "difference", "p", "verdict", "sentence"),
     [
-        ((0.004, 0.01), "stacked is better, and the difference is real"),
-        ((-0.004, 0.01), "single is better, and the difference is real"),
-        ((0.004, 0.2), "stacked and single cannot be told apart"),
+        ("single", 0.004, 0.01, "stacked is better, significant at α = 0.05", "of single"),
+        ("single", -0.004, 0.01, "single is better, significant at α = 0.05", "which is significant at α = 0.05"),
+        ("single", 0.004, 0.2, "the difference between stacked and single is not statistically significant", "p = 0.2"),
+        (
+            "single",
+            0.004,
+            0.05,
+            "the difference between stacked and single is not statistically significant",
+            "p = 0.05",
+        ),
+        ("ngrams", -0.05, 1e-9, "the n-gram classifier is better, significant at α = 0.05", "p < 0.0001, one seed)"),
+        ("ngrams", -0.05, 0.5, "the difference between stacked and the n-gram classifier is not", "which is not stat"),
     ],
 )
-def test_a_difference_is_real_only_beyond_chance(pair: tuple[float, float], verdict: str) -> None:
-    compared = {"first": "stacked", "second": "single", "difference": pair[0], "mcnemar_p": pair[1]}
-    assert results.verdict(compared) == verdict
+def test_a_difference_is_significant_only_below_alpha(
+    reported: Path, second: str, difference: float, p: float, verdict: str, sentence: str
+) -> None:
+    found = results.read(MODELS)
+    pair = found.closest | {"second": second, "difference": difference, "mcnemar_p": p}
+    assert rendering.verdict(pair).startswith(verdict)
+    assert sentence in rendering.paired_sentence(found, pair)
