@@ -72,7 +72,7 @@ def open_source(path: Path) -> Source:
 
 
 class _Lines:
-    """The lines of a UTF-8 file, and what was read of it since `begin`."""
+    """The lines of a UTF-8 file; since `begin`, those read, and where they are not UTF-8."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -81,11 +81,7 @@ class _Lines:
 
     def begin(self) -> None:
         self.problem: str | None = None
-        self._read: list[str] = []
-
-    @property
-    def original(self) -> str:
-        return "".join(self._read)
+        self.read: list[str] = []
 
     def __iter__(self) -> Iterator[str]:
         with self._path.open("rb") as file:
@@ -97,7 +93,7 @@ class _Lines:
                 except UnicodeDecodeError as error:
                     self.problem = f"byte {at + error.start} of the file is not UTF-8"
                     text = line.decode("utf-8", errors="replace")
-                self._read.append(text)
+                self.read.append(text)
                 yield text
 
 
@@ -134,7 +130,7 @@ def _csv_rows(path: Path) -> Iterator[Row]:
         if not problem and len(fields) != len(header):
             problem = f"the row has {len(fields)} fields, the header {len(header)}"
         values = {} if problem else dict(zip(header, fields, strict=True))
-        yield Row(number, lines.position, values, problem, lines.original if problem else "")
+        yield Row(number, lines.position, values, problem, "".join(lines.read) if problem else "")
         number += 1
 
 
