@@ -3,6 +3,7 @@
 import os
 
 from pipeline.project.credentials import hide_tracking_password
+from pipeline.project.locks import exit_with_job
 
 # Nothing reports home, and libraries print only what went wrong, unless the user's environment says otherwise.
 # (DVC's own switch stands in .dvc/config.)
@@ -15,3 +16,4 @@ for _name, _value in {
 }.items():
     os.environ.setdefault(_name, _value)
 hide_tracking_password()
+exit_with_job()

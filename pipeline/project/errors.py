@@ -1,6 +1,5 @@
 """Errors that a user can act on, and the exit codes they end a command with."""
 
-
 from pipeline.project.credentials import without_user_info
 
 

@@ -1,9 +1,11 @@
 """Locks that one process holds and the system takes back when it ends, however it ends.
 
 `exclusive` is for what must not happen twice at once. A job whose work is done by processes that it starts only
-indirectly, as DVC starts the stages, names its lock in their environment (JOB_LOCK): each of them calls
-`follow_the_job`, waits for the lock beside its work, and so learns at once when the job is gone. It then ends itself,
-holding the lock until it has ended. So the lock of a dead job is free exactly when nothing of the job runs any more.
+indirectly, as DVC starts the stages, names its lock in their environment (JOB_LOCK): the first import of `pipeline`
+calls `exit_with_job` in each of them, which waits for the lock beside its work, and so learns at once when the job is
+gone. It then ends itself, holding the lock until it has ended. So the lock of a dead job is free exactly when nothing of
+the job runs any more, but for a process that is in its interpreter's own start, the fraction of a second before that
+import: it ends as soon as it gets there, unless the next job has taken the lock; then it ends with that one.
 """
 
 import errno
@@ -66,11 +68,11 @@ def author() -> str:
     return f"{user}@{platform.node()}"
 
 
-def follow_the_job() -> None:
+def exit_with_job() -> None:
     """Where this process works for a job (JOB_LOCK), lets it end by SIGTERM as soon as the job is gone."""
     if path := os.environ.get(JOB_LOCK):
         lock = os.open(path, os.O_RDWR)
-        threading.Thread(target=_end_with, args=(lock,), name="follow the job", daemon=True).start()
+        threading.Thread(target=_end_with, args=(lock,), name="exit with job", daemon=True).start()
 
 
 def _end_with(lock: int) -> None:

@@ -5,7 +5,6 @@ import sys
 from collections.abc import Callable
 
 from pipeline.project.errors import PipelineError
-from pipeline.project.locks import follow_the_job
 
 
 def run_command(command: Callable[[], None], *, debug: bool = False) -> None:
@@ -13,9 +12,7 @@ def run_command(command: Callable[[], None], *, debug: bool = False) -> None:
 
     `--debug` on the command line, `SENTIMENT_DEBUG` or `debug` keeps the traceback.
     Errors that are nobody's mistake but our own are not caught: their traceback is the message.
-    A process that works for a job ends with it.
     """
-    follow_the_job()
     if "--debug" in sys.argv:
         sys.argv.remove("--debug")
         debug = True

@@ -38,8 +38,14 @@ run_command(main)
 """
 
 
-def test_the_lock_of_a_dead_job_is_free_when_its_last_process_has_ended(tmp_path: Path) -> None:
-    (tmp_path / "stage.py").write_text(STAGE)
+STILL_IMPORTING = STAGE.replace("from pipeline.project.run_command import run_command", "import pipeline").replace(
+    "run_command(main)", "main()"
+)
+
+
+@pytest.mark.parametrize("program", [STAGE, STILL_IMPORTING])
+def test_the_lock_of_a_dead_job_is_free_when_its_last_process_has_ended(tmp_path: Path, program: str) -> None:
+    (tmp_path / "stage.py").write_text(program)
     job = subprocess.Popen(
         [sys.executable, "-c", JOB],
         cwd=tmp_path,
