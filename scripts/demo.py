@@ -4,7 +4,6 @@ The copy, `.demo/`, holds the files that git tracks or would track, as they are 
 tracking store are its own, so the checkout stays as it is. A second run goes on where the first one stopped.
 """
 
-import os
 import re
 import shutil
 import subprocess
@@ -12,6 +11,8 @@ import sys
 from pathlib import Path
 
 import plots
+
+from pipeline.project.checkouts import clone_environment
 
 ROOT = Path(__file__).resolve().parent.parent
 DEMO = ROOT / ".demo"
@@ -34,8 +35,7 @@ def main() -> None:
 def environment(folder: Path) -> dict[str, str]:
     """Returns the environment in which commands run in the copy at `folder`: this interpreter, the copy's own modules
     rather than the installed checkout's, and a tracking store of its own."""
-    kept = {name: value for name, value in os.environ.items() if not name.startswith(("MLFLOW_", "DVC_"))}
-    return kept | {"PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}", "PYTHONPATH": str(folder)}
+    return clone_environment(folder, without=("MLFLOW_", "DVC_"))
 
 
 def copy_checkout(folder: Path) -> None:

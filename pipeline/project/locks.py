@@ -3,9 +3,9 @@
 `exclusive` is for what must not happen twice at once. A job whose work is done by processes that it starts only
 indirectly, as DVC starts the stages, names its lock in their environment (JOB_LOCK): the first import of `pipeline`
 calls `exit_with_job` in each of them, which waits for the lock beside its work, and so learns at once when the job is
-gone. It then ends itself, holding the lock until it has ended. So the lock of a dead job is free exactly when nothing of
-the job runs any more, but for a process that is in its interpreter's own start, the fraction of a second before that
-import: it ends as soon as it gets there, unless the next job has taken the lock; then it ends with that one.
+gone. It then ends itself, holding the lock until it has ended. So the lock of a dead job is free exactly when nothing
+of the job runs any more. What remains: a process that is in its interpreter's own start, the fraction of a second
+before that import. It ends as soon as it gets there, unless the next job has the lock by then: it ends with that one.
 """
 
 import errno

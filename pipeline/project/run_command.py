@@ -2,16 +2,18 @@
 
 import os
 import sys
+import traceback
 from collections.abc import Callable
 
-from pipeline.project.errors import PipelineError
+from pipeline.project.credentials import without_user_info
+from pipeline.project.errors import PipelineError, store_error, store_errors
 
 
 def run_command(command: Callable[[], None], *, debug: bool = False) -> None:
     """Runs `command` and exits with 0, or prints one sentence and exits with the error's code.
 
-    `--debug` on the command line, `SENTIMENT_DEBUG` or `debug` keeps the traceback.
-    Errors that are nobody's mistake but our own are not caught: their traceback is the message.
+    `--debug` on the command line, `SENTIMENT_DEBUG` or `debug` shows the traceback, as do errors that are nobody's
+    mistake but our own; no URL in it holds a password.
     """
     if "--debug" in sys.argv:
         sys.argv.remove("--debug")
@@ -19,19 +21,12 @@ def run_command(command: Callable[[], None], *, debug: bool = False) -> None:
     debug = debug or bool(os.environ.get("SENTIMENT_DEBUG"))
     try:
         command()
-    except PipelineError as error:
-        if debug:
-            raise
-        print(f"error: {error}", file=sys.stderr)
-        raise SystemExit(error.exit_code) from None
-    except _mlflow_errors() as error:
-        if debug:
-            raise
-        print(f"error: the MLflow store refused or went away: {' '.join(str(error).split())}", file=sys.stderr)
-        raise SystemExit(PipelineError.exit_code) from None
-
-
-def _mlflow_errors() -> tuple[type[Exception], ...]:
-    """MLflow's exception where MLflow is loaded; an `except` clause is evaluated only once something was raised."""
-    exceptions = sys.modules.get("mlflow.exceptions")
-    return (exceptions.MlflowException,) if exceptions else ()
+    except Exception as error:
+        known = error if isinstance(error, PipelineError) else None
+        if isinstance(error, store_errors()):
+            known = store_error(error)
+        if debug or known is None:
+            print(without_user_info(traceback.format_exc()), end="", file=sys.stderr)
+        else:
+            print(f"error: {known}", file=sys.stderr)
+        raise SystemExit(known.exit_code if known else 1) from None

@@ -25,29 +25,26 @@ _CATCH_UP = 20
 
 def before_training(params: Params) -> dict[str, Any]:
     """Returns what a training may change, as a record has it: champion, decisions, and the runs of the models."""
-    champion, lines = None, []
-    if triggers.is_registered(params.dataset):
-        client, name = runs.connect(), versions.registered_name(params.dataset)
-        champion, lines = versions.alias_version(client, name, versions.CHAMPION), decisions.read(client, name).lines
-    files = {model: run_file(model) for model in params.models}
+    champion = triggers.aliased(params.dataset).get(versions.CHAMPION)
+    lines = _decisions(params.dataset).lines
+    files = {model: run_file(model) for model in params.models if run_file(model).exists()}
     return {
-        "champion_before": champion,
+        "champion_before": champion and str(champion.version),
         "decisions_before": lines[-1]["seq"] if lines else 0,
         "decisions_begin": lines[0]["hash"] if lines else None,
-        "models_before": {
-            model: read_json(file, ["run_id"])["run_id"] for model, file in files.items() if file.exists()
-        },
+        "models_before": {model: read_json(file, ["run_id"])["run_id"] for model, file in files.items()},
     }
 
 
+def _decisions(dataset: str) -> decisions.History:
+    there = triggers.is_registered(dataset)
+    return decisions.read(runs.connect(), versions.registered_name(dataset)) if there else decisions.History()
+
+
 def after_training(record: Record, params: Params) -> dict[str, Any]:
-    """Returns what came of the training: what `register` decided since the record's run, or the one it goes on with,
-    began."""
-    report, now, models = (
-        read_json(REGISTRY_REPORT, ("decision", "reason")),
-        before_training(params),
-        record["models_before"],
-    )
+    """Returns what came of the training: what `register` decided since this run, or the one it goes on with, began."""
+    report = read_json(REGISTRY_REPORT, ("decision", "reason"))
+    now, models = before_training(params), record["models_before"]
     begun_anew = now["decisions_begin"] not in (None, record["decisions_begin"])  # with a new store
     newer = begun_anew or report.get("entry", {}).get("seq", 0) > record["decisions_before"]
     outcome, reason = SKIPPED, f"the same model came out as before (ran for {record['reason']})"
@@ -64,11 +61,11 @@ def after_training(record: Record, params: Params) -> dict[str, Any]:
 
 
 def remove_what_is_past(params: Params, past: list[Record], record: Record) -> None:
-    """Removes what is past its time, and after a training what DVC needs no more; that it cannot is no failure."""
+    """Removes what is past its time, and after a training what DVC needs no more."""
     limits = params.retrain.retention
     with _warning("not everything that is past its time could be removed"):
         found = retention.plan(limits, params.dataset, past)
-        record["retention"] = found.counts()
+        record["retention"] = {name: len(gone) for name, gone in vars(found).items()}
         if found:
             print(found, flush=True)
             retention.apply(found, params.dataset)
@@ -77,8 +74,7 @@ def remove_what_is_past(params: Params, past: list[Record], record: Record) -> N
 
 
 def conclude(record: Record, past: list[Record], *, commit: bool) -> None:
-    """Writes the record, brings it into MLflow, notifies, and commits; makes up for what an earlier run was killed
-    before."""
+    """Writes the record, brings it into MLflow, notifies, and commits, also what an earlier run was killed before."""
     print(f"{record['outcome']}: {record['reason']}", flush=True)
     with _warning("the record is not all written, or not in MLflow yet; the next run does it"):
         records.write(record)
@@ -88,7 +84,7 @@ def conclude(record: Record, past: list[Record], *, commit: bool) -> None:
         if one["outcome"] != SKIPPED and not one.get("told"):
             for failure in notifications.notify(one["outcome"], _message(one)):
                 print(f"warning: {failure}", flush=True)
-            with _warning("that somebody was told is not noted, the next run tells again"):
+            with _warning("that somebody was notified is not noted, the next run notifies again"):
                 records.write(one | {"told": True})
     if commit:
         with _warning("nothing was committed"):
@@ -115,8 +111,7 @@ def _message(record: Record) -> str:
 
 def _commit(record: Record) -> None:
     """Commits what jobs write, the decisions there are now among it; not for records of idle runs alone."""
-    if triggers.is_registered(str(record["dataset"])):
-        decisions.export(decisions.read(runs.connect(), versions.registered_name(str(record["dataset"]))))
+    decisions.export(_decisions(record["dataset"]))
     paths = [path for path in provenance.WRITTEN_BY_JOBS if Path(path).exists()]
     changed = checkouts.git("status", "--porcelain", "--untracked-files=all", "--", *paths).splitlines()
     if record["outcome"] == SKIPPED and all(RETRAIN_RECORDS.as_posix() in line for line in changed):

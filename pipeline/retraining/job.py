@@ -38,7 +38,7 @@ def retrain(
         DataError: data was rejected.
         PipelineError: it failed; the record says so too, and somebody was notified.
     """
-    with _failure_notified(dry_run):
+    with _failure_notified(dry_run=dry_run):
         _require_checkout(commit)
         params = load_params()
     with exclusive(LOCK, "a retraining"):
@@ -51,7 +51,7 @@ def retrain(
 
 
 @contextmanager
-def _failure_notified(dry_run: bool = False) -> Iterator[None]:
+def _failure_notified(*, dry_run: bool = False) -> Iterator[None]:
     """Notifies somebody where the run fails before it has a record."""
     try:
         yield
@@ -72,31 +72,26 @@ def _require_checkout(commit: bool) -> None:
         return
     if unmerged := checkouts.git("diff", "--name-only", "--diff-filter=U").splitlines():
         raise PipelineError(f"git has conflicts in {', '.join(unmerged)}; resolve them first, nothing was done")
-    if commit and (changes := provenance.changes()):
-        raise UsageError(
-            f"--commit needs a clean tree, but there are changes ({'; '.join(changes[:3])}); commit or undo them"
-        )
+    if commit and (changes := "; ".join(provenance.changes()[:3])):
+        raise UsageError(f"--commit needs a clean tree, but there are changes ({changes}); commit or undo them")
 
 
 def _run(params: Params, *, force: bool, commit: bool, deadline: float) -> str:
     with _failure_notified():
         past = records.read_ended()
         record = records.begin(past, params.dataset)
-    error: BaseException | None = None
+    error: Exception | None = None
     with records.timed(record, "all"):
         try:
             with _interruptible():
                 _work(record, past, params, force=force, deadline=deadline)
                 conclusion.remove_what_is_past(params, past, record)
         except PipelineError as raised:
-            error, reason = raised, str(raised)
-        except KeyboardInterrupt:
-            error = PipelineError("retraining was interrupted; the next run goes on from the last finished epoch")
-            reason = str(error)
+            error, record["reason"] = raised, str(raised)
         except Exception as raised:  # ours or a library's mistake: recorded and notified, then shown in full
-            error, reason = raised, f"{type(raised).__name__}: {pipeline_state.one_line(raised)}"
+            error, record["reason"] = raised, f"{type(raised).__name__}: {pipeline_state.one_line(raised)}"
     if error:
-        record |= {"outcome": FAILED, "reason": reason}
+        record["outcome"] = FAILED
     record["ended"] = records.now()
     conclusion.conclude(record, past, commit=commit)
     if error:
@@ -106,11 +101,13 @@ def _run(params: Params, *, force: bool, commit: bool, deadline: float) -> str:
 
 @contextmanager
 def _interruptible() -> Iterator[None]:
-    """Lets SIGTERM and SIGINT arrive as KeyboardInterrupt, also where the caller ignored the latter."""
+    """Lets SIGTERM and SIGINT end the block with a PipelineError, the latter also where the caller ignored it."""
     numbers = (signal.SIGTERM, signal.SIGINT)
     previous = [signal.signal(number, signal.default_int_handler) for number in numbers]
     try:
         yield
+    except KeyboardInterrupt:
+        raise PipelineError("retraining was interrupted; the next run goes on from the last finished epoch") from None
     finally:
         for number, handler in zip(numbers, previous, strict=True):
             signal.signal(number, handler)
@@ -143,11 +140,9 @@ def _work(record: Record, past: list[Record], params: Params, *, force: bool, de
 
 def _require_disk(least_gb: float) -> None:
     for folder in {Path.cwd(), runs.store_folder()}:
-        free = shutil.disk_usage(folder).free / 1e9
-        if free < least_gb:
-            raise PipelineError(
-                f"{free:.1f} GB are free at {folder}, retrain.min_free_gb asks for {least_gb:g}; free some, or lower it"
-            )
+        if (free := shutil.disk_usage(folder).free / 1e9) < least_gb:
+            asked = f"retrain.min_free_gb asks for {least_gb:g}; free some, or lower it"
+            raise PipelineError(f"{free:.1f} GB are free at {folder}, {asked}")
 
 
 def _forget_another_store(dataset: str) -> None:
@@ -155,6 +150,6 @@ def _forget_another_store(dataset: str) -> None:
     server, or one that was lost."""
     if REGISTRY_REPORT.exists() and not triggers.is_registered(dataset):
         name = versions.registered_name(dataset)
-        print(f"the MLflow store does not know {name}, of which {REGISTRY_REPORT} tells: it will be registered anew")
+        print(f"the MLflow store does not know {name}, which {REGISTRY_REPORT} is about: it will be registered anew")
         for file in (REGISTRY_REPORT, *REPORTS.glob("tracked/*.json")):
             file.unlink()

@@ -1,4 +1,4 @@
-"""Telling somebody how a run ended: a webhook and a command, both named by the environment.
+"""Notifying somebody how a run ended: a webhook and a command, both named by the environment.
 
 `SENTIMENT_WEBHOOK_URL`, or a file that `SENTIMENT_WEBHOOK_URL_FILE` names, holds a URL that takes Slack's JSON; it is a
 secret, and stands in no message, record or error. `SENTIMENT_NOTIFY_COMMAND` is run by the shell with the message on
@@ -36,7 +36,7 @@ def notify(outcome: str, message: str, *, wait: Callable[[float], object] = time
         if url := Path(file).read_text(encoding="utf-8").strip() if file else os.environ.get(URL):
             _post(url, message, wait)
     except (OSError, ValueError, http.client.HTTPException) as error:
-        failures.append(f"the webhook was not told: {_without_url(error)}")
+        failures.append(f"the webhook was not notified: {_without_url(error)}")
     if command := os.environ.get(COMMAND):
         env = {**os.environ, OUTCOME: outcome}
         try:

@@ -35,13 +35,9 @@ _VALIDATION_FAILED = "failed to reproduce 'validate'"
 
 @dataclass(frozen=True)
 class State:
-    """The pipeline as DVC sees it.
-
-    Attributes:
-        key: SHA-256 over commands, params, and the md5 of what the stages read and no stage writes: code and data. Code
-            counts by what it says, not by where it stands: a file that is only moved changes nothing.
-        changed: the stages whose inputs or outputs are not those that `dvc.lock` records.
-    """
+    """The pipeline as DVC sees it: `changed` stages have other inputs or outputs than `dvc.lock` records; `key` is the
+    SHA-256 over commands, params, and the md5 of what the stages read and no stage writes, code and data. Code counts
+    by what it says, not by where it stands: a file that is only moved changes nothing."""
 
     key: str
     changed: tuple[str, ...]
@@ -64,11 +60,8 @@ def track_labelled() -> None:
 
 
 def _in_repo(do: "Callable[[Repo], T]", failure: str) -> "T":
-    """Returns what `do` returns of DVC's repository; waits for another DVC that is at work in it.
-
-    Raises:
-        PipelineError: DVC failed; the message begins with `failure`.
-    """
+    """Returns what `do` returns of DVC's repository, once no other DVC is at work in it; raises PipelineError, which
+    begins with `failure`, if DVC fails."""
     from dvc.exceptions import DvcException
     from dvc.lock import LockError
     from dvc.repo import Repo
@@ -132,10 +125,10 @@ def repro(deadline: float) -> None:
         PipelineError: a stage failed, with the sentence that it ended with, or the time was over.
         DataError: the failed stage was `validate`.
     """
-    binaries = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"
     process = subprocess.Popen(
         [*DVC, "repro"],
-        env={**os.environ, "PATH": binaries},
+        env={**os.environ, "PATH": path},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,

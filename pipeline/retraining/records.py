@@ -6,7 +6,7 @@ Files are numbered, so that their order does not depend on a clock.
 
 import time
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -43,12 +43,12 @@ def timed(record: Record, step: str) -> Iterator[None]:
         record.setdefault("seconds", {})[step] = round(time.monotonic() - began, 2)
 
 
-def file_of(record: Mapping[str, Any]) -> Path:
+def file_of(record: Record) -> Path:
     """Returns where a record stands."""
     return RETRAIN_RECORDS / f"{record['run']:06d}.json"
 
 
-def write(record: Mapping[str, Any]) -> None:
+def write(record: Record) -> None:
     """Writes a record, whole, in place of what stood under its number."""
     write_json(file_of(record), record)
 
@@ -115,14 +115,11 @@ def publish(record: Record) -> None:
     name = f"retrain {record['run']} {record['outcome'].lower()}"
     run = begun[0] if begun else client.create_run(experiment, _milliseconds(record["begun"]), tags, name)
     run_id = run.info.run_id
-    figures = {
-        f"{trigger['name']}/{name}".replace("'", ""): float(value)
-        for trigger in record.get("triggers", [])
-        for name, value in trigger["figures"].items()
-        if value is not None
-    }
-    seconds = {f"seconds/{step}": float(value) for step, value in record.get("seconds", {}).items()}
-    runs.log_metrics(run_id, figures | seconds)
+    figures = {trigger["name"].replace("'", ""): trigger["figures"] for trigger in record.get("triggers", [])}
+    figures["seconds"] = record.get("seconds", {})
+    runs.log_metrics(
+        run_id, {f"{of}/{name}": float(value) for of, named in figures.items() for name, value in named.items()}
+    )
     for child in children.values():
         if runs.find_run(client, child):
             client.set_tag(child, PARENT, run_id)

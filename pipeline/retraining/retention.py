@@ -12,7 +12,6 @@ import subprocess
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from pipeline.project import provenance
 from pipeline.project.atomic import read_json
@@ -22,13 +21,9 @@ from pipeline.project.params import RetentionParams
 from pipeline.project.paths import REPORTS
 from pipeline.registry import decisions, versions
 from pipeline.registry.verification import history_problems
-from pipeline.retraining import pipeline_state, records, triggers
+from pipeline.retraining import pipeline_state, records
 from pipeline.retraining.records import PARENT, RETRAIN, Record
 from pipeline.tracking import runs
-
-if TYPE_CHECKING:
-    from mlflow import MlflowClient
-    from mlflow.entities import Run
 
 SWEEP_CLONE = Path(".sweep")
 """Where `make sweep` works: a clone that shares this checkout's cache."""
@@ -50,10 +45,6 @@ class Plan:
         found = f"{len(self.records)} records, {len(self.versions)} versions{numbers} and {len(self.runs)} runs"
         return f"{found} are past their time"
 
-    def counts(self) -> dict[str, int]:
-        """Returns how many of each."""
-        return {name: len(found) for name, found in vars(self).items()}
-
 
 def plan(params: RetentionParams, dataset: str, past: list[Record]) -> Plan:
     """Returns what may go by `params`, changing nothing; records alone where decisions or aliases do not verify."""
@@ -62,20 +53,25 @@ def plan(params: RetentionParams, dataset: str, past: list[Record]) -> Plan:
         return Plan(old_records)
     client, name = runs.connect(), versions.registered_name(dataset)
     if problem := next(history_problems(client, name), None):
-        tells = "`sentiment registry verify` tells more"
-        print(f"warning: no run or version is removed: {problem.what}; {tells}", flush=True)
+        print(f"warning: no run or version is removed: {problem.what}; see `sentiment registry verify`", flush=True)
         return Plan(old_records)
-    before = (datetime.now(UTC) - timedelta(days=params.days)).timestamp() * 1000
-    ended = [run.info for run in _runs_of_the_job(dataset) if run.info.status != "RUNNING"]
-    old_runs = {run.run_id for run in ended if run.start_time < before}
+    import mlflow
+
+    before = int((datetime.now(UTC) - timedelta(days=params.days)).timestamp() * 1000)
+    past_runs = f"tags.dataset = '{dataset}' and attributes.status != 'RUNNING' and attributes.start_time < {before}"
+    old_runs: set[str] = set()
+    for of_job in (f"tags.{runs.KIND} = '{RETRAIN}'", f"tags.`{PARENT}` != ''"):  # its own, and those of its models
+        condition = f"{of_job} and {past_runs}"
+        found = mlflow.search_runs(None, condition, output_format="list", experiment_names=[runs.EXPERIMENT])
+        old_runs |= {run.info.run_id for run in found}
     old_runs -= {read_json(file).get("run_id") for file in REPORTS.glob("runs/*.json")}
-    if not triggers.is_registered(dataset):
+    there = versions.all_versions(client, name)
+    if not there:
         return Plan(old_records, runs=tuple(sorted(old_runs)))
     # A version of the weights that stand here may belong to an older run, the first that had them.
     reported = {read_json(file).get("weights_sha256") for file in REPORTS.glob("train/*/training.json")}
     champions = {line[end] for line in decisions.read(client, name).lines for end in ("from", "to")}
     aliased = set(map(str, client.get_registered_model(name).aliases.values()))
-    there = versions.all_versions(client, name)
     old_versions = tuple(
         number
         for number, version in there.items()
@@ -87,37 +83,22 @@ def plan(params: RetentionParams, dataset: str, past: list[Record]) -> Plan:
     return Plan(old_records, old_versions, tuple(sorted(old_runs)))
 
 
-def _runs_of_the_job(dataset: str) -> "list[Run]":
-    """Returns the runs of retraining on `dataset`, and of the models that it trained."""
-    import mlflow
-
-    found = []
-    for condition in (f"tags.{runs.KIND} = '{RETRAIN}'", f"tags.`{PARENT}` != ''"):
-        on_dataset = f"{condition} and tags.dataset = '{dataset}'"
-        found += mlflow.search_runs(None, on_dataset, output_format="list", experiment_names=[runs.EXPERIMENT])
-    return found
-
-
 def apply(found: Plan, dataset: str) -> None:
-    """Removes what `plan` found; harmless to do again after a kill."""
+    """Removes what `plan` found. The files of a run, and of the models logged in it, go before both are marked as
+    deleted: after a kill in between the next plan has the run again."""
     for record in found.records:
         records.file_of(record).unlink(missing_ok=True)
     for number in found.versions:
         runs.connect().delete_model_version(versions.registered_name(dataset), number)
     for run_id in found.runs:
-        _remove_run(runs.connect(), run_id)
+        from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 
-
-def _remove_run(client: "MlflowClient", run_id: str) -> None:
-    """Deletes the files of a run and of the models logged in it, and then marks them as deleted: after a kill in
-    between the next plan has the run again."""
-    from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
-
-    for model in versions.logged_models(client, run_id):
-        get_artifact_repository(model.artifact_location).delete_artifacts()
-        client.delete_logged_model(model.model_id)
-    get_artifact_repository(client.get_run(run_id).info.artifact_uri).delete_artifacts()
-    client.delete_run(run_id)
+        client = runs.connect()
+        for model in versions.logged_models(client, run_id):
+            get_artifact_repository(model.artifact_location).delete_artifacts()
+            client.delete_logged_model(model.model_id)
+        get_artifact_repository(client.get_run(run_id).info.artifact_uri).delete_artifacts()
+        client.delete_run(run_id)
 
 
 def collect_cache(params: RetentionParams, *, dry: bool = False) -> int:

@@ -39,9 +39,9 @@ def decide(params: Params, known: Known, past: list[Record], *, force: bool, may
     Returns:
         What the record says of it: decision (train or skip), reason, key, changed_stages, triggers.
     """
-    unfinished, champion = records.unfinished(past), triggers.find_champion(params.dataset)
+    unfinished = records.unfinished(past)
     number = unfinished["run"] if unfinished else None
-    found = triggers.triggers(params, champion, known, unfinished=number, force=force, may_score=may_score)
+    found = triggers.triggers(params, known, unfinished=number, force=force, may_score=may_score)
     state = pipeline_state.read_state()
     print("\n".join([f"{'fires':12}  {'trigger':19}  figures", *map(str, found)]))
     decision = "skip"

@@ -29,22 +29,10 @@ class Trigger:
     name: str
     fired: bool | None
     sentence: str
-    figures: dict[str, float | int | None] = field(default_factory=dict)
+    figures: dict[str, float | int] = field(default_factory=dict)
 
     def __str__(self) -> str:
         return f"{FIRES[self.fired]:12}  {self.name:19}  {self.sentence}"
-
-
-@dataclass(frozen=True)
-class Champion:
-    """The champion, and the hashes of the training and validation reviews of champion and challenger."""
-
-    version: "ModelVersion"
-    known_rows: "np.ndarray"
-
-    def evidence(self, name: str) -> "pd.DataFrame | None":
-        """Returns the evidence `name` of its run, None where the run has none."""
-        return evidence.load_table(runs.connect(), str(self.version.run_id), name)
 
 
 def is_registered(dataset: str) -> bool:
@@ -53,37 +41,32 @@ def is_registered(dataset: str) -> bool:
     return runs.store_exists() and bool(runs.connect().search_registered_models(named))
 
 
-def find_champion(dataset: str) -> Champion | None:
-    """Returns the champion of `dataset`, None where there is none; a store that is not there yet is not made."""
+def aliased(dataset: str) -> "dict[str, ModelVersion]":
+    """Returns champion and challenger of `dataset` by alias, those there are; a store that is not there is not made."""
     if not is_registered(dataset):
-        return None
+        return {}
     client, name = runs.connect(), versions.registered_name(dataset)
-    numbers = [versions.alias_version(client, name, alias) for alias in (versions.CHAMPION, versions.CHALLENGER)]
-    if numbers[0] is None:
-        return None
-    aliased = [client.get_model_version(name, number) for number in numbers if number]
-    tables = [evidence.load_table(client, str(version.run_id), evidence.TRAINING_ROWS) for version in aliased]
-    rows = [table["row"].to_numpy() for table in tables if table is not None]
-    return Champion(aliased[0], np.concatenate([np.empty(0, np.uint64), *rows]))
+    numbers = client.get_registered_model(name).aliases
+    aliases = [alias for alias in (versions.CHAMPION, versions.CHALLENGER) if alias in numbers]
+    return {alias: client.get_model_version(name, str(numbers[alias])) for alias in aliases}
 
 
-def triggers(
-    params: Params, champion: Champion | None, known: Known, *, unfinished: int | None, force: bool, may_score: bool
-) -> list[Trigger]:
+def triggers(params: Params, known: Known, *, unfinished: int | None, force: bool, may_score: bool) -> list[Trigger]:
     """Returns what each trigger says, those that cost nothing first.
 
     Args:
-        champion: None where there is none yet.
         known: the reviews there are, those taken in by this run among them.
         unfinished: the last run that began to train, if it did not come to its end.
         force: the caller wants to train.
-        may_score: whether the champion may score the new reviews, to measure the drift of its predictions, which its
-            run then has as evidence. It does so only where no cheaper trigger fires.
+        may_score: the champion may score the new reviews, where no cheaper trigger fires; its run keeps the scores.
     """
-    limits, new = params.retrain, known.in_splits()
-    if champion:
-        new = new[~np.isin(evidence.row_hashes(new), champion.known_rows)]
-    who = f"version {champion.version.version} is champion" if champion else "there is none"
+    limits, new, found_versions = params.retrain, known.in_splits(), aliased(params.dataset)
+    champion = found_versions.get(versions.CHAMPION)
+    if champion:  # what neither it nor the challenger has trained or validated on
+        tables = [_evidence(version, evidence.TRAINING_ROWS) for version in found_versions.values()]
+        rows = [table["row"].to_numpy() for table in tables if table is not None]
+        new = new[~np.isin(evidence.row_hashes(new), np.concatenate([np.empty(0, np.uint64), *rows]))]
+    who = f"version {champion.version} is champion" if champion else "there is none"
     last = f"run {unfinished} did not come to its end" if unfinished else "the last training came to its end"
     count, enough = len(new), limits.min_new_rows
     counted = f"{count:,} are new to champion and challenger, {enough:,} are enough"
@@ -99,8 +82,12 @@ def triggers(
     return found
 
 
-def _age(champion: Champion, limit: int) -> Trigger:
-    made = datetime.fromtimestamp(champion.version.creation_timestamp / 1000, UTC)
+def _evidence(version: "ModelVersion", name: str) -> "pd.DataFrame | None":
+    return evidence.load_table(runs.connect(), str(version.run_id), name)
+
+
+def _age(champion: "ModelVersion", limit: int) -> Trigger:
+    made = datetime.fromtimestamp(champion.creation_timestamp / 1000, UTC)
     days = (datetime.now(UTC) - made).total_seconds() / 86400
     sentence = f"it was made {days:.1f} days ago, more than {limit} are too many"
     if days < 0:
@@ -109,18 +96,18 @@ def _age(champion: Champion, limit: int) -> Trigger:
 
 
 def _drift(
-    params: Params, champion: Champion, new: "pd.DataFrame", test: "pd.DataFrame", may_score: bool
+    params: Params, champion: "ModelVersion", new: "pd.DataFrame", test: "pd.DataFrame", may_score: bool
 ) -> Iterator[Trigger]:
-    limits, version = params.retrain.drift, champion.version
+    limits = params.retrain.drift
     if len(new) < limits.min_rows:
         too_few = f"measured from {limits.min_rows:,} new reviews on, there are {len(new):,}"
         yield Trigger(_TEXT, None, too_few)
         yield Trigger(_SCORES, None, too_few)
         return
-    with versions.downloaded_vocabulary(f"models:/{version.name}/{version.version}") as vocabulary:
+    with versions.downloaded_vocabulary(f"models:/{champion.name}/{champion.version}") as vocabulary:
         tokenizer = SubwordTokenizer.load(vocabulary)
     token_ids = tokenizer.encode_batch(new["text"], params.tokenize.max_tokens)
-    reference = champion.evidence(evidence.TEXT_PROFILE)
+    reference = _evidence(champion, evidence.TEXT_PROFILE)
     if reference is None:
         yield Trigger(_TEXT, None, "the champion's run has no profile of its training reviews")
     else:
@@ -136,12 +123,12 @@ def _drift(
         yield Trigger(_SCORES, None, "the champion scores new reviews where no other trigger fires, in no dry run")
 
 
-def _score_drift(champion: Champion, new: "pd.DataFrame", test: "pd.DataFrame", limit: float) -> Trigger:
+def _score_drift(champion: "ModelVersion", new: "pd.DataFrame", test: "pd.DataFrame", limit: float) -> Trigger:
     """Compares how the champion scores the new reviews, of `length` tokens, with how it scored the test reviews."""
-    reference = champion.evidence(evidence.predictions_name(test))
+    reference = _evidence(champion, evidence.predictions_name(test))
     if reference is None:
         return Trigger(_SCORES, None, "the champion's run has no predictions on this test split")
-    scored = evidence.predictions_on(runs.connect(), champion.version, new, new[["id", "length"]])
+    scored = evidence.predictions_on(runs.connect(), champion, new, new[["id", "length"]])
     psi = drift.stability_index(reference["probability"].to_numpy(), scored["probability"].to_numpy())
     accuracy = float(((scored["probability"] > versions.THRESHOLD) == scored["label"]).mean())
     return Trigger(

@@ -121,11 +121,11 @@ def test_the_new_reviews_that_a_version_was_trained_on_can_be_had_again(
 def test_a_challenger_that_the_gate_rejects_leaves_the_champion_and_ends_with_4(project: Path, warm: Warm) -> None:
     edit_params(project, gate__non_inferiority_margin=0.0, gate__label_slice_margin=0.0)
     drop(project, reviews(40, 700), "more.csv")
-    told = project / "printed-told"
-    done = warm.run(project, "retrain", SENTIMENT_NOTIFY_COMMAND=f'(echo "$SENTIMENT_OUTCOME"; cat) > {told}')
+    sent = project / "printed-sent"
+    done = warm.run(project, "retrain", SENTIMENT_NOTIFY_COMMAND=f'(echo "$SENTIMENT_OUTCOME"; cat) > {sent}')
     assert done.code == 4, done.out
     assert outcomes(project)[-1] == "REJECTED" and champions(project)[-1] == "1"
-    assert told.read_text().startswith(f"REJECTED\n{NAME}, retraining run 2: REJECTED\n")
+    assert sent.read_text().startswith(f"REJECTED\n{NAME}, retraining run 2: REJECTED\n")
 
 
 @pytest.mark.state("trained")

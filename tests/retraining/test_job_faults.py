@@ -1,4 +1,4 @@
-"""What goes wrong around the scheduled job is told, and costs nothing but the one run."""
+"""What goes wrong around the scheduled job is reported, and costs nothing but the one run."""
 
 import json
 import os
@@ -36,11 +36,11 @@ def test_a_damaged_report_fails_the_run_and_once_it_is_mended_the_next_one_goes_
     assert outcomes(project) == ["PROMOTED", "FAILED", "PROMOTED"] and champions(project) == ["1", "2"]
 
 
-def test_a_record_that_cannot_be_read_is_told(project: Path, warm: Warm) -> None:
+def test_a_record_that_cannot_be_read_is_reported(project: Path, warm: Warm) -> None:
     (project / "reports/retrain/000001.json").write_text("{")
-    told = project / "printed-told"
-    done = warm.run(project, "retrain", SENTIMENT_NOTIFY_COMMAND=f'(echo "$SENTIMENT_OUTCOME"; cat) > {told}')
-    assert done.code == 3 and "000001.json" in told.read_text() and told.read_text().startswith("FAILED\n")
+    sent = project / "printed-sent"
+    done = warm.run(project, "retrain", SENTIMENT_NOTIFY_COMMAND=f'(echo "$SENTIMENT_OUTCOME"; cat) > {sent}')
+    assert done.code == 3 and "000001.json" in sent.read_text() and sent.read_text().startswith("FAILED\n")
 
 
 def test_a_new_store_gets_a_champion_again(project: Path, warm: Warm) -> None:
@@ -74,7 +74,7 @@ def test_a_full_disk_loses_nothing(project: Path, warm: Warm) -> None:
     assert len(rows(project)) == 10 and champions(project) == ["1"]
 
 
-def test_little_space_is_told_before_anything_is_done(project: Path, warm: Warm) -> None:
+def test_little_space_is_reported_before_anything_is_done(project: Path, warm: Warm) -> None:
     edit_params(project, retrain__min_free_gb=1e9)
     file = drop(project, reviews(10))
     done = warm.run(project, "retrain")
@@ -109,7 +109,7 @@ def test_ten_thousand_bad_rows_are_quarantined(project: Path, warm: Warm) -> Non
     assert len(file.read_text().splitlines()) == 10_000
 
 
-def test_a_tracking_server_that_is_away_is_told_and_caught_up_with(project: Path, warm: Warm) -> None:
+def test_a_tracking_server_that_is_away_is_reported_and_caught_up_with(project: Path, warm: Warm) -> None:
     drop(project, reviews(10))
     done = warm.run(project, "retrain", MLFLOW_TRACKING_URI="http://127.0.0.1:9")
     assert done.code == 1 and "cannot be used" in done.out and "the next run does it" in done.out
@@ -118,7 +118,7 @@ def test_a_tracking_server_that_is_away_is_told_and_caught_up_with(project: Path
     assert [run["retrain.outcome"] for run in mlflow_runs(project)] == ["PROMOTED", "FAILED", "SKIPPED"]
 
 
-def test_a_conflict_in_git_is_told_before_anything_is_done(project: Path, warm: Warm) -> None:
+def test_a_conflict_in_git_is_reported_before_anything_is_done(project: Path, warm: Warm) -> None:
     def git(*arguments: str) -> int:
         return subprocess.run(["git", *arguments], cwd=project, capture_output=True).returncode
 

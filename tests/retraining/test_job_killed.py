@@ -64,8 +64,8 @@ def one_of_each(labels: list[str]) -> list[int]:
 
 @pytest.mark.state("trained")
 def test_killed_anywhere_after_the_training_the_next_run_completes_it(project: Path, states: Path, warm: Warm) -> None:
-    told = project / "printed-told"
-    options = {"SENTIMENT_NOTIFY_COMMAND": f'cat >> "{told}"'}
+    sent = project / "printed-sent"
+    options = {"SENTIMENT_NOTIFY_COMMAND": f'cat >> "{sent}"'}
     labels = warm.run(project, "retrain", "--commit", **options).side_effects
     assert {"report", "git add", "git commit"} <= set(labels)
     for number in one_of_each(labels):
@@ -76,7 +76,7 @@ def test_killed_anywhere_after_the_training_the_next_run_completes_it(project: P
         assert outcomes(project).count("PROMOTED") == 2, (labels[number - 1], outcomes(project))
         assert "RUNNING" not in outcomes(project)
         assert champions(project) == ["1", "2"]
-        assert f"{NAME}, retraining run" in told.read_text() and ": PROMOTED" in told.read_text()
+        assert f"{NAME}, retraining run" in sent.read_text() and ": PROMOTED" in sent.read_text()
         changed = subprocess.run(["git", "status", "--porcelain"], cwd=project, capture_output=True, text=True).stdout
         assert all("reports/retrain" in line for line in changed.splitlines()), changed
 

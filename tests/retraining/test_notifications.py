@@ -66,7 +66,7 @@ def test_what_may_pass_is_tried_again(webhook: Webhook) -> None:
 
 
 @pytest.mark.parametrize(("webhook", "attempts"), [((500,) * 9, 3), ((403,), 1)], indirect=["webhook"])
-def test_a_refusal_is_told_without_the_secret(webhook: Webhook, attempts: int) -> None:
+def test_a_refusal_is_reported_without_the_secret(webhook: Webhook, attempts: int) -> None:
     (failure,) = notifications.notify("FAILED", "why", wait=no_wait)
     assert "HTTP status" in failure and "secret" not in failure and len(webhook.bodies) == attempts
 
@@ -74,26 +74,26 @@ def test_a_refusal_is_told_without_the_secret(webhook: Webhook, attempts: int) -
 @pytest.mark.parametrize(
     "url", ["http://127.0.0.1:9/secret", "no url, secret", "http://secret host/", "unknown://secret", "http://[secret"]
 )
-def test_a_url_that_leads_nowhere_is_told_without_the_secret(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_url_that_leads_nowhere_is_reported_without_the_secret(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(notifications.URL, url)
     (failure,) = notifications.notify("FAILED", "why", wait=no_wait)
-    assert failure.startswith("the webhook was not told") and "secret" not in failure
+    assert failure.startswith("the webhook was not notified") and "secret" not in failure
 
 
-def test_a_missing_secret_file_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_secret_file_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(notifications.URL_FILE, str(tmp_path / "url"))
-    assert notifications.notify("FAILED", "why") == ["the webhook was not told: No such file or directory"]
+    assert notifications.notify("FAILED", "why") == ["the webhook was not notified: No such file or directory"]
 
 
 def test_a_command_gets_the_message_and_the_outcome(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv(notifications.COMMAND, f'(echo "$SENTIMENT_OUTCOME"; cat) > {tmp_path / "told"}')
+    monkeypatch.setenv(notifications.COMMAND, f'(echo "$SENTIMENT_OUTCOME"; cat) > {tmp_path / "notified"}')
     assert notifications.notify("REJECTED", "not better") == []
-    assert (tmp_path / "told").read_text() == "REJECTED\nnot better"
+    assert (tmp_path / "notified").read_text() == "REJECTED\nnot better"
     monkeypatch.setenv(notifications.COMMAND, "exit 7")
     assert notifications.notify("REJECTED", "not better") == [f"the command of {notifications.COMMAND} ended with 7"]
 
 
-def test_without_anybody_to_tell_nothing_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_anybody_to_notify_nothing_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in (notifications.URL, notifications.URL_FILE, notifications.COMMAND):
         monkeypatch.delenv(name, raising=False)
     assert notifications.notify("FAILED", "why") == []

@@ -33,6 +33,6 @@ def test_moved_code_is_the_same_code(key: str) -> None:
 @pytest.mark.parametrize(
     ("file", "content"), [("one.py", "print(2)\n"), ("data.csv", "a,c\n"), ("params.yaml", "seed: 2\n")]
 )
-def test_other_code_data_or_params_are_told_apart(key: str, file: str, content: str) -> None:
+def test_other_code_data_or_params_have_another_key(key: str, file: str, content: str) -> None:
     Path(file).write_text(content)
     assert pipeline_state.read_state().key != key
