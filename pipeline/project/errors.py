@@ -1,5 +1,7 @@
 """Errors that a user can act on, and the exit codes they end a command with."""
 
+import sys
+
 from pipeline.project.credentials import without_user_info
 
 
@@ -28,3 +30,22 @@ class BusyError(PipelineError):
     """Another process is at it; 75 is EX_TEMPFAIL of sysexits.h: try again later."""
 
     exit_code = 75
+
+
+_STORE_ERRORS = {"mlflow.exceptions": "MlflowException", "sqlalchemy.exc": "SQLAlchemyError"}
+
+
+def store_errors() -> tuple[type[Exception], ...]:
+    """Returns what an MLflow store's client and database raise, of the libraries that are loaded."""
+    return tuple(getattr(sys.modules[name], error) for name, error in _STORE_ERRORS.items() if name in sys.modules)
+
+
+def store_error(error: Exception) -> PipelineError:
+    """Returns the sentence for one of `store_errors`: MLflow's own, or of a database the first line and the remedy."""
+    if type(error).__module__.startswith("sqlalchemy"):
+        reason = str(error).strip().partition("\n")[0]
+        return PipelineError(
+            f"the database of the MLflow store cannot be used ({reason}); where another process holds it, wait for it, "
+            "where it is damaged, put a backup in its place"
+        )
+    return PipelineError(f"the MLflow store refused or went away: {' '.join(str(error).split())}")
