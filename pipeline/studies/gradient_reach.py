@@ -107,14 +107,11 @@ def build_network(cell: str, vocabulary_size: int, seed: int) -> "keras.Model":
 
     keras.utils.set_random_seed(seed)
     small = keras.initializers.RandomUniform(-(UNITS**-0.5), UNITS**-0.5)
-    layers = {
-        "simple_rnn_random": lambda: keras.layers.SimpleRNN(UNITS, recurrent_initializer=small),
-        "simple_rnn": lambda: keras.layers.SimpleRNN(UNITS),
-        "lstm": lambda: keras.layers.LSTM(UNITS),
-    }
+    recurrent = keras.layers.LSTM if cell == "lstm" else keras.layers.SimpleRNN
+    initializer = {"recurrent_initializer": small} if cell == "simple_rnn_random" else {}
     token_ids = keras.Input((None,), dtype="int32")
     embedded = keras.layers.Embedding(vocabulary_size, UNITS)(token_ids)
-    model = keras.Model(token_ids, keras.layers.Dense(1)(layers[cell]()(embedded)))
+    model = keras.Model(token_ids, keras.layers.Dense(1)(recurrent(UNITS, **initializer)(embedded)))
     model.compile(
         keras.optimizers.Adam(LEARNING_RATE, clipnorm=CLIP_NORM),
         keras.losses.BinaryCrossentropy(from_logits=True),

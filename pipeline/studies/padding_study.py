@@ -16,7 +16,7 @@ SENTENCES = {
     "negative": "The movie was not good. The animation and the graphics were terrible. "
     "I would not recommend this movie.",
 }
-_ROWS_PER_BATCH = 64
+_BATCH_SIZE = 64
 
 Scorer = Callable[[list[np.ndarray], bool], list[np.ndarray]]
 """score(batches of <int32>[rows, width] token ids, masked) -> for each batch its <float64>[rows] probabilities."""
@@ -82,11 +82,9 @@ def _probabilities(score: Scorer, rows: Sequence[np.ndarray], width: int, masked
     so that nothing is padded further than asked."""
     widths = np.array([max(len(row), width) for row in rows], np.int64)
     same_width = [np.flatnonzero(widths == each) for each in np.unique(widths)]
-    members = [
-        part for same in same_width for part in np.split(same, range(_ROWS_PER_BATCH, len(same), _ROWS_PER_BATCH))
-    ]
-    batches = [pad([rows[index] for index in part], int(widths[part[0]])) for part in members]
+    parts = [same[start : start + _BATCH_SIZE] for same in same_width for start in range(0, len(same), _BATCH_SIZE)]
+    batches = [pad([rows[index] for index in part], int(widths[part[0]])) for part in parts]
     probabilities = np.empty(len(rows))
-    for part, scored in zip(members, score(batches, masked), strict=True):
+    for part, scored in zip(parts, score(batches, masked), strict=True):
         probabilities[part] = scored
     return probabilities
