@@ -81,10 +81,11 @@ def score(
 
     with typer.progressbar(length=1, label=source.name, file=sys.stderr) as bar:
 
-        def begin(size: int) -> None:
-            bar.length = max(size, 1)
+        def progress(position: int, size: int) -> None:
+            bar.length = size
+            bar.update(position - bar.pos)
 
-        report = files.score_file(model, source, output, text_column=text_column, begin=begin, advance=bar.update)
+        report = files.score_file(model, source, output, text_column=text_column, progress=progress)
     print(report)
 
 

@@ -96,7 +96,7 @@ def expect(kind: str, sentence: str, severity: Severity = "critical", **argument
 
 
 class Validation:
-    """Runs suites, and keeps what Data Docs, GX's static site, show: `context.build_data_docs()` writes it."""
+    """Runs suites, and collects what Data Docs, GX's static site, show: `context.build_data_docs()` writes it."""
 
     def __init__(self, files: Mapping[str, Path], data_docs: Path | None = None) -> None:
         """Args: `files`, the file that each table comes from, by its name; `data_docs`, the folder of the site."""

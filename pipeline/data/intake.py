@@ -1,6 +1,6 @@
-"""Taking in files of new labelled reviews: what is good joins the data set, what is not is kept with the reason.
+"""Taking in files of new labelled reviews: what is usable joins the data set, what is not is quarantined.
 
-A file in `data/incoming/` is looked at whole before anything is done with it. Then, in this order: its unusable rows
+A file in `data/incoming/` is read to its end before anything is done with it. Then, in this order: its unusable rows
 are written to `data/quarantine/`, its usable ones become a batch of the data set, and it moves to `data/accepted/`.
 Each step is done whole or not at all, under a key that names the file's content, and is harmless to do again: a kill
 between two of them loses no row and takes none twice.
@@ -175,7 +175,7 @@ def examine(file: Path, known: Known, params: IntakeParams) -> Finding:
     conflicting |= contradictory(table, known.train, known.test, known.labelled)
     if not problem and len(table):
         report = validate_incoming(file, table[list(REVIEW_COLUMNS)], conflicting, params)
-        problem = "; ".join(map(str, report.broken("critical"))) or _why_unbalancing(table, known)
+        problem = "; ".join(map(str, report.broken("critical"))) or _imbalance(table, known)
         warnings = [str(outcome) for outcome in report.broken("advisory")]
     if not problem:
         unusable += [
@@ -261,8 +261,8 @@ def _is_time(value: Any) -> bool:
             return False
 
 
-def _why_unbalancing(table: "pd.DataFrame", known: Known) -> str | None:
-    """Says that the training reviews would break a critical expectation of the stage `validate` with these rows."""
+def _imbalance(table: "pd.DataFrame", known: Known) -> str | None:
+    """Returns why the stage `validate` would refuse the training reviews with these rows, None where it would not."""
     import pandas as pd
 
     labels = pd.concat([known.train["label"], known.labelled["label"], table["label"]])

@@ -133,8 +133,7 @@ def score_file(
     output: Path,
     *,
     text_column: str = "text",
-    begin: Callable[[int], None] = lambda size: None,
-    advance: Callable[[int], None] = lambda amount: None,
+    progress: Callable[[int, int], None] = lambda position, size: None,
 ) -> str:
     """Scores each row of `source` and writes them with their scores to `output`, whole or not at all.
 
@@ -146,8 +145,7 @@ def score_file(
         uri: as in `load`.
         source, output: .csv, .jsonl or .parquet, each by its own suffix.
         text_column: the column of `source` that holds the text.
-        begin: called once with the size of `source`.
-        advance: called with how much more of that size is done.
+        progress: called with how much of `source` is done, and its size, as `tabular.Source` has them.
 
     Returns:
         What became of the file, a sentence a line.
@@ -170,8 +168,6 @@ def score_file(
     names, types = _output_columns(opened.types)
     reasons: Counter[str] = Counter()
     scored = 0
-    begin(opened.size)
-    done = 0
     with ExitStack() as files:
         refused = files.enter_context(files.enter_context(atomic_write(quarantine)).open("w", encoding="utf-8"))
         aside = files.enter_context(atomic_write(output))
@@ -190,8 +186,7 @@ def score_file(
                 columns = ({names[column]: value for column, value in values.items()} for values in good)
                 write([given | score for given, score in zip(columns, scores, strict=True)])
                 scored += len(good)
-            advance(chunk[-1].position - done)
-            done = chunk[-1].position
+            progress(chunk[-1].position, opened.size)
     if not reasons:
         quarantine.unlink()
     elif not scored:

@@ -38,7 +38,7 @@ class RefusedRequest(Exception):
 
 
 def serve(uri: str | None, host: str, port: int) -> None:
-    """Serves a model, by default the champion, until the process is told to stop; port 0 takes a free one.
+    """Serves a model, by default the champion, until the process is stopped; port 0 takes a free one.
 
     Raises:
         UsageError, PipelineError: as in `files.load`, or the address cannot be listened on.
@@ -64,7 +64,7 @@ def serve(uri: str | None, host: str, port: int) -> None:
 
 
 def _listen(host: str, port: int) -> socket.socket:
-    """Takes the port before the model loads: one in use is told at once, and early connections wait."""
+    """Takes the port before the model loads: one in use is reported at once, and early connections wait."""
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
         # asyncio sends an answer at once only on a socket whose protocol is named; on others it takes 40 ms more.

@@ -1,4 +1,4 @@
-"""What is in a file of new labelled reviews is taken in once, or kept with the reason why it was not."""
+"""What is in a file of new labelled reviews is taken in once, or quarantined with the reason why it was not."""
 
 import errno
 import fcntl
@@ -68,10 +68,12 @@ def test_a_file_of_each_kind_becomes_a_batch_and_moves(raw: pd.DataFrame, params
     labelled = read_labelled()
     assert labelled["text"].tolist() == raw["text"].tolist() and labelled["label"].tolist() == raw["label"].tolist()
     assert labelled["id"].is_unique and labelled["id"].str.startswith("labelled/").all()
-    assert not file.exists() and [kept.name for kept in ACCEPTED.iterdir()] == [f"{finding.key}-{name}"]
+    assert not file.exists() and [accepted.name for accepted in ACCEPTED.iterdir()] == [f"{finding.key}-{name}"]
 
 
-def test_rows_that_cannot_be_used_are_kept_with_file_row_and_reason(raw: pd.DataFrame, params: IntakeParams) -> None:
+def test_rows_that_cannot_be_used_are_quarantined_with_file_row_and_reason(
+    raw: pd.DataFrame, params: IntakeParams
+) -> None:
     good, other = json.dumps(raw["text"][0]), json.dumps(raw["text"][1])
     rows = [
         f'{{"text": {good}, "label": "Positive"}}',
@@ -85,14 +87,16 @@ def test_rows_that_cannot_be_used_are_kept_with_file_row_and_reason(raw: pd.Data
         '{"text": "\\ud800", "label": 0}',
         "not json",
         f'{{"text": {other}, "label": 1, "timestamp": "yesterday"}}',
+        f'{{"text": {other}, "label": 1, "timestamp": 1{"0" * 400}}}',
+        f'{{"text": {other}, "label": 1, "timestamp": true}}',
     ]
     finding = take_in(drop("mixed.jsonl", "\n".join(rows) + "\n"), params)
     assert finding.good["label"].tolist() == [1]
     lines = quarantined(".rows.jsonl")
-    assert [line["row"] for line in lines] == list(range(1, 11))
+    assert [line["row"] for line in lines] == list(range(1, 13))
     assert {line["file"] for line in lines} == {"mixed.jsonl"}
-    reasons = ["blank", "missing", "not a string", "label", "label", "label", "NUL", "surrogate", "JSON", "timestamp"]
-    for line, reason in zip(lines, reasons, strict=True):
+    reasons = ["blank", "missing", "not a string", "label", "label", "label", "NUL", "surrogate", "JSON"]
+    for line, reason in zip(lines, [*reasons, *["timestamp"] * 3], strict=True):
         assert reason in line["reason"], line
     assert lines[0]["content"] == {"text": "   ", "label": 1}
 

@@ -1,4 +1,4 @@
-"""The data set of new labelled reviews only grows, in order, and tells when a part of it is not there."""
+"""The data set of new labelled reviews only grows, in order, and a part of it that is not there is reported."""
 
 from pathlib import Path
 
@@ -30,7 +30,7 @@ def test_the_same_key_is_appended_once(project: Path) -> None:
     assert read_labelled()["text"].tolist() == ["first"]
 
 
-def test_a_batch_that_dvc_knows_of_and_is_not_there_is_told(project: Path) -> None:
+def test_a_batch_that_dvc_knows_of_and_is_not_there_is_reported(project: Path) -> None:
     file = append("aa", batch("first"))
     append("bb", batch("second"))
     LABELLED_POINTER.write_text("outs:\n- md5: 0.dir\n  nfiles: 2\n  path: reviews\n")

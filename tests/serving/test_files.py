@@ -177,8 +177,8 @@ def test_values_stay_what_they_are(sentiment: Sentiment, model: list[str], tmp_p
     pq.write_table(table, tmp_path / "in.parquet")
     for target in KINDS:
         assert sentiment("score", tmp_path / "in.parquet", "-o", tmp_path / f"out.{target}", *model).code == 0
-    kept = pq.read_table(tmp_path / "out.parquet").select(table.column_names)
-    assert kept.schema == table.schema and kept.drop(["score"]) == table.drop(["score"])
+    written = pq.read_table(tmp_path / "out.parquet").select(table.column_names)
+    assert written.schema == table.schema and written.drop(["score"]) == table.drop(["score"])
     first = read(tmp_path / "out.jsonl")[0]
     assert (first["when"], first["price"], first["tags"], first["score"]) == ("2026-01-02", "1.50", ["a", "b"], None)
     assert read(tmp_path / "out.csv")[0]["tags"] == '["a", "b"]'

@@ -55,11 +55,11 @@ class Server:
 
 @contextmanager
 def start(registered: Registered, *options: str) -> "Iterator[subprocess.Popen[str]]":
-    kept = {name: value for name, value in os.environ.items() if not name.startswith(("MLFLOW_", "DVC_"))}
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(("MLFLOW_", "DVC_"))}
     with subprocess.Popen(
         [sys.executable, "-m", "pipeline.cli", "serve", *options],
         cwd=registered.folder,
-        env=kept | {"PYTHONPATH": str(ROOT)},
+        env=environment | {"PYTHONPATH": str(ROOT)},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -245,7 +245,7 @@ def test_a_request_as_large_as_allowed_is_answered_in_time(server: Server, revie
     assert len(server.logits({"inputs": ["."] * MAX_REQUEST_ROWS})) == MAX_REQUEST_ROWS
 
 
-def test_a_port_in_use_is_told_before_the_model_loads(server: Server, registered: Registered) -> None:
+def test_a_port_in_use_is_reported_before_the_model_loads(server: Server, registered: Registered) -> None:
     with start(registered, "--port", str(server.port)) as second:
         _, errors = second.communicate(timeout=60)
     assert second.returncode == 1
@@ -253,7 +253,7 @@ def test_a_port_in_use_is_told_before_the_model_loads(server: Server, registered
     assert "Traceback" not in errors and len(errors.splitlines()) == 1
 
 
-def test_an_unknown_model_is_told_in_a_sentence(registered: Registered) -> None:
+def test_an_unknown_model_is_reported_in_a_sentence(registered: Registered) -> None:
     with start(registered, "--port", "0", "--model", "models:/imdb-sentiment-sample/99") as process:
         _, errors = process.communicate(timeout=120)
     assert process.returncode == 2
