@@ -16,6 +16,7 @@ $(READY): requirements.lock pyproject.toml
 	"$(BIN)"/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
 	"$(BIN)"/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
 	"$(BIN)"/python scripts/plots.py
+	@git rev-parse --git-dir >/dev/null 2>&1 || "$(BIN)"/dvc config --local core.no_scm true # a zip has no git
 	@touch $@
 
 demo: $(READY) ## Run the whole pipeline on the embedded sample, in .demo/

@@ -4,13 +4,16 @@ The copy, `.demo/`, holds the files that git tracks or would track, as they are 
 tracking store are its own, so the checkout stays as it is. A second run goes on where the first one stopped.
 """
 
+import os
 import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import plots
+from pathspec import GitIgnoreSpec
 
 from pipeline.project.checkouts import clone_environment
 
@@ -19,6 +22,7 @@ DEMO = ROOT / ".demo"
 BIN = Path(sys.executable).parent
 # What the real run left behind in git is about other data.
 LEFT_OUT = ("reports/", "dvc.lock", "data/labelled/reviews.dvc", ".dvc/config.local")
+NOT_OURS = ("/.git", "/.dvc/tmp/", "/.dvc/cache/")
 MEASURED = "reports/noise.json"
 """No stage writes it, and `report` reads it: it says itself which data set it is of."""
 
@@ -40,15 +44,7 @@ def environment(folder: Path) -> dict[str, str]:
 
 def copy_checkout(folder: Path) -> None:
     """Makes `folder` a copy of this checkout that uses the sample; what a pipeline made there stays."""
-    listed = subprocess.run(
-        ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=True,
-    ).stdout
-    wanted = (name for name in listed.split("\0") if name == MEASURED or not name.startswith(LEFT_OUT))
-    files = [name for name in wanted if name and (ROOT / name).is_file()]
+    files = [name for name in own_files() if name == MEASURED or not name.startswith(LEFT_OUT)]
     shutil.rmtree(folder / "pipeline", ignore_errors=True)  # a module that was removed must not live on
     for name in files:
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
@@ -60,6 +56,15 @@ def copy_checkout(folder: Path) -> None:
     params.write_text(text, encoding="utf-8")
     # The checkout's git ignores .demo/, and DVC refuses to work on ignored files: the copy does without git.
     (folder / ".dvc" / "config.local").write_text("[core]\n    no_scm = true\n")
+
+
+def own_files() -> Iterator[str]:
+    """Yields the files of this checkout but for those that .gitignore names: a zip has no git that could list them."""
+    ignored = GitIgnoreSpec.from_lines([*NOT_OURS, *(ROOT / ".gitignore").read_text(encoding="utf-8").splitlines()])
+    for folder, folders, files in os.walk(ROOT):
+        inside = Path(folder).relative_to(ROOT)
+        folders[:] = [name for name in folders if not ignored.match_file(f"{inside / name}/")]
+        yield from (str(inside / name) for name in files if not ignored.match_file(inside / name))
 
 
 if __name__ == "__main__":
