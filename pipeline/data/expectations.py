@@ -178,13 +178,12 @@ def validate_incoming(
     """Holds the usable rows of a file of new labelled reviews against what must hold for them as a whole.
 
     Args:
-        file: where they come from.
-        table: the rows, with the columns id, text, label.
+        file, table: where the rows come from, and the rows: id, text, label.
         contradictory: which of them have another label than their text has already.
         params: the bounds; those on shares count from `shares_from_rows` rows on.
 
     Returns:
-        The outcomes; a broken critical expectation means that the file as a whole must not be trained on.
+        The outcomes; where a critical expectation is broken, the file as a whole must not be trained on.
     """
     expectations = _content()["text"]
     if len(table) >= params.shares_from_rows:
