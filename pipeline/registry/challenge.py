@@ -3,9 +3,8 @@
 import hashlib
 import json
 import os
-from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cached_property
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,21 +15,10 @@ from pipeline.project.errors import DataError, PipelineError
 from pipeline.project.locks import exclusive
 from pipeline.project.params import Params
 from pipeline.project.paths import REGISTRY_REPORT, SPLIT_TABLES, TOKENS, model_card_file, predictions_file
-from pipeline.registry import decisions, evidence, gate, lineage
-from pipeline.registry.champion import Choice, Registry, opened
+from pipeline.registry import decisions, evidence, gate, versions
+from pipeline.registry.champion import Choice, Registry, opened, rolled_back
 from pipeline.registry.decisions import Entry
-from pipeline.registry.versions import (
-    CHALLENGER,
-    LATENCY,
-    WEIGHTS,
-    Candidate,
-    alias_version,
-    all_versions,
-    ensure_version,
-    params_digest,
-    registered_name,
-    require_servable,
-)
+from pipeline.registry.versions import Candidate
 from pipeline.text.encoding import load_tokenizer
 from pipeline.tracking import restoration, runs, ui_views
 
@@ -40,6 +28,8 @@ if TYPE_CHECKING:
     from mlflow.entities.model_registry import ModelVersion
 
 _LOCK = Path(".dvc/tmp/register.lock")
+_TAGS = ("dataset", "seed", "device", "python", "version.", "md5.", "git.", "mlflow.source.git.commit")
+"""Tags of a run, by their beginnings, that say what a model was made from."""
 _SHOWN = ("seq", "when", "decision", "from", "to", "reason")
 _SHOWN_DECISIONS = 10
 
@@ -82,9 +72,11 @@ def _candidate(client: "MlflowClient", model: str) -> Candidate:
     """Returns what `train` left of a model, of the first measured run that ended in these weights and params."""
     run_id, record = restoration.recorded_run(model)
     weights, params, metrics = record["weights_sha256"], record["params"], record["metrics"]
-    same = (run for run in runs.trained(client, weights) if params_digest(run.data.params) == params_digest(params))
-    run_id = next((run.info.run_id for run in same), run_id)
-    return Candidate(model, run_id, weights, params, metrics["best_val_accuracy"], metrics["best_val_loss"])
+    digest = versions.params_digest(params)
+    same = (
+        run.info.run_id for run in runs.trained(client, weights) if versions.params_digest(run.data.params) == digest
+    )
+    return Candidate(model, next(same, run_id), weights, params, metrics["best_val_accuracy"], metrics["best_val_loss"])
 
 
 def _register(params: Params, candidates: list[Candidate]) -> dict[str, Any]:
@@ -93,33 +85,39 @@ def _register(params: Params, candidates: list[Candidate]) -> dict[str, Any]:
         *(read_table(SPLIT_TABLES / f"{split}.parquet", ("text", "label")) for split in ("train", "validation"))
     )
     token_ids = read_table(TOKENS / "train.parquet", ("token_ids",))["token_ids"]
+    # What a later gate or measurement of drift needs, beside the predictions.
     known = {
         evidence.TRAINING_ROWS: rows,
         evidence.TEXT_PROFILE: drift.profile(token_ids, load_tokenizer().vocabulary_size),
     }
-    with exclusive(_LOCK, "a registration"), opened(registered_name(params.dataset), create=True) as registry:
+    with exclusive(_LOCK, "a registration"), opened(versions.registered_name(params.dataset), create=True) as registry:
         client = registry.client
         predictions = {candidate.model: _predictions(candidate.model, test) for candidate in candidates}
-        made = {
-            candidate.model: _version(registry, candidate, test, known, predictions[candidate.model])
-            for candidate in candidates
-        }
+        made = {}
+        for candidate in candidates:
+            scored, card = predictions[candidate.model], read_text(model_card_file(candidate.model))
+            for name, table in {**known, evidence.predictions_name(test): scored}.items():
+                evidence.log_table(client, candidate.run_id, name, table)
+            made[candidate.model] = versions.ensure_version(
+                client, registry.name, candidate, card=card, test=test, predictions=scored
+            )
         best = comparison.best_on_validation(
             {candidate.model: (candidate.val_accuracy, candidate.val_loss) for candidate in candidates}
         )
         challenger = str(made[best].version)
-        if alias_version(client, registry.name, CHALLENGER) != challenger:
-            client.set_registered_model_alias(registry.name, CHALLENGER, challenger)
+        if versions.alias_version(client, registry.name, versions.CHALLENGER) != challenger:
+            client.set_registered_model_alias(registry.name, versions.CHALLENGER, challenger)
 
         def choose() -> Choice | Entry:
             registry.require_alias()
-            return _Contest(registry, params, challenger, predictions[best], test, rows).decision()
+            there = versions.all_versions(client, registry.name)
+            return _Contest(registry, there, params, challenger, predictions[best], test, rows).decision()
 
         registry.settle()  # others may have decided while versions were made
         line = registry.decide(choose)
         assert line is not None  # `choose` always returns something
         decisions.export(registry.history)
-        versions = all_versions(client, registry.name)
+        found = versions.all_versions(client, registry.name)
         return {
             "registered_model": registry.name,
             "decision": line["decision"],
@@ -138,9 +136,9 @@ def _register(params: Params, candidates: list[Candidate]) -> dict[str, Any]:
             "entry": {name: line[name] for name in ("seq", "when", "hash")},
             "evidence": line["evidence"],
             "history": [{name: line[name] for name in _SHOWN} for line in registry.lines[-_SHOWN_DECISIONS:]],
-            "champion_made_from": lineage.made_from(client, versions.get(str(registry.champion))),
-            "challenger_made_from": lineage.made_from(client, versions[challenger]),
-            "against": lineage.against(client, versions.get(str(line["from"])), predictions[best], test),
+            "champion_made_from": _made_from(client, found.get(str(registry.champion))),
+            "challenger_made_from": _made_from(client, found[challenger]),
+            "against": _against(client, found.get(str(line["from"])), predictions[best], test),
         }
 
 
@@ -153,58 +151,72 @@ def _predictions(model: str, test: "pd.DataFrame") -> "pd.DataFrame":
     return predictions
 
 
-def _version(
-    registry: Registry,
-    candidate: Candidate,
-    test: "pd.DataFrame",
-    known: "Mapping[str, pd.DataFrame]",
-    predictions: "pd.DataFrame",
-) -> "ModelVersion":
-    """Returns the candidate's version, with everything in its run that a later gate or measurement of drift needs."""
-    for name, table in {**known, evidence.predictions_name(test): predictions}.items():
-        evidence.log_table(registry.client, candidate.run_id, name, table)
-    card = read_text(model_card_file(candidate.model))
-    return ensure_version(registry.client, registry.name, candidate, card=card, test=test, predictions=predictions)
+def _made_from(client: "MlflowClient", version: "ModelVersion | None") -> dict[str, Any] | None:
+    """Returns a version's number, its model's name, the day it was registered, validation and test accuracy, params,
+    and the tags that say what it was made from."""
+    if version is None:
+        return None
+    run = runs.find_run(client, str(version.run_id))
+    metrics, params, tags = (run.data.metrics, run.data.params, run.data.tags) if run else ({}, {}, {})
+    registered = datetime.fromtimestamp(version.creation_timestamp / 1000, UTC)
+    return {
+        "version": str(version.version),
+        "model": version.tags.get("model"),
+        "registered": registered.date().isoformat(),
+        "test_accuracy": metrics.get("test/accuracy"),
+        "val_accuracy": metrics.get("best_val_accuracy"),
+        "params": dict(params),
+        "tags": {name: value for name, value in tags.items() if name.startswith(_TAGS)},
+    }
+
+
+def _against(
+    client: "MlflowClient", champion: "ModelVersion | None", predictions: "pd.DataFrame", test: "pd.DataFrame"
+) -> dict[str, Any] | None:
+    """Returns what the champion before the decision was made from, and the test reviews on which the challenger (first)
+    and it (second) disagree, None where it was not measured on them; None where there was none, or it is gone."""
+    if champion is None:
+        return None
+    before = evidence.load_table(client, str(champion.run_id), evidence.predictions_name(test))
+    flipped = None
+    if before is not None:
+        first, second = (test[["id"]].merge(table, on="id", how="left") for table in (predictions, before))
+        flipped = comparison.flipped(first, second, test["text"].reset_index(drop=True))
+    return {"made_from": _made_from(client, champion), "flipped": flipped}
 
 
 @dataclass(frozen=True)
 class _Contest:
-    """One challenger against the champion of an opened registry, on one test set, after a training on `rows`."""
+    """One challenger, trained on `rows`, against the champion of an opened registry with these versions, by number, on
+    one test set."""
 
     registry: Registry
+    versions: "dict[str, ModelVersion]"
     params: Params
     challenger: str
     predictions: "pd.DataFrame"
     test: "pd.DataFrame"
     rows: "pd.DataFrame"
 
-    @cached_property
-    def versions(self) -> "dict[str, ModelVersion]":
-        """All versions, by number."""
-        return all_versions(self.registry.client, self.registry.name)
-
     def decision(self) -> Choice | Entry:
         """Returns the decision of this contest: the one that was taken already, or the one that is to be taken."""
-        lines, number, champion = self.registry.lines, self.challenger, self.registry.champion
+        lines, champion, number, params = self.registry.lines, self.registry.champion, self.challenger, self.params
         changes = [line for line in lines if line["decision"] != "kept"]
         if number == champion:
             reason = "It was champion before decisions were kept, and is the best candidate on validation."
             return next((line for line in reversed(changes) if line["to"] == number), Choice("first", number, reason))
         ever_promoted = {line["to"] for line in changes} & self.versions.keys()
-        weights = {version: str(found.tags.get(WEIGHTS)) for version, found in self.versions.items()}
-        withdrawn = lineage.rolled_back(lines, weights, weights[number])
+        weights = self.versions[number].tags[versions.WEIGHTS]
+        same = [other for other, found in self.versions.items() if found.tags.get(versions.WEIGHTS) == weights]
+        withdrawn = rolled_back(lines, same)
         shown = {
-            "challenger_weights_sha256": weights[number],
+            "challenger_weights_sha256": weights,
             "champion": champion,
             "test_sha256": evidence.reviews_digest(self.test),
             "train_sha256": evidence.rows_digest(self.rows),
             "rolled_back_in": withdrawn["seq"] if withdrawn else None,
         }
-        hidden = {
-            "ever_promoted": sorted(ever_promoted),
-            "gate": self.params.gate.model_dump(),
-            "seed": self.params.seed,
-        }
+        hidden = {"ever_promoted": sorted(ever_promoted), "gate": params.gate.model_dump(), "seed": params.seed}
         # An entry with this key is the decision that was taken on the same grounds.
         key = hashlib.sha256(json.dumps(shown | hidden, sort_keys=True).encode()).hexdigest()
         for line in reversed(lines):
@@ -219,7 +231,7 @@ class _Contest:
             return Choice("kept", champion, reason, grounds)
         decided = self._gate(grounds, ever_promoted)
         if decided.promote:
-            require_servable(self.versions[number])
+            versions.require_servable(self.versions[number])
         to = number if decided.promote else champion
         return Choice(decided.decision, to, decided.reason, grounds | {"figures": decided.figures})
 
@@ -246,17 +258,16 @@ class _Contest:
                     best, most_right = number, right
                     roles["best_ever"], predictions["best_ever"] = self.versions[number], table
             grounds["best_ever"] = best
-        looks = [line for line in registry.lines if "figures" in line["evidence"]]
+        measured = [line["evidence"]["test_sha256"] for line in registry.lines if "figures" in line["evidence"]]
+        latency = {role: found.tags.get(versions.LATENCY) for role, found in roles.items()}
         return gate.decide(
-            predictions["challenger"],
-            predictions.get("champion"),
-            predictions.get("best_ever"),
+            predictions,
             dataset=self.params.dataset,
             params=self.params.gate,
             new_rows=new_rows,
             seed=self.params.seed,
-            latency_ms={role: float(found.tags[LATENCY]) for role, found in roles.items() if LATENCY in found.tags},
-            looks=1 + sum(line["evidence"]["test_sha256"] == grounds["test_sha256"] for line in looks),
+            latency_ms={role: float(value) for role, value in latency.items() if value is not None},
+            looks=1 + measured.count(grounds["test_sha256"]),
         )
 
     def _predictions(self, number: str) -> "pd.DataFrame":

@@ -11,23 +11,15 @@ that is champion no more; `verify` reports it as moved without a decision, and `
 
 import hashlib
 import uuid
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from pipeline.project import provenance
 from pipeline.project.errors import BusyError, PipelineError, UsageError
-from pipeline.registry import decisions, lineage
+from pipeline.registry import decisions, versions
 from pipeline.registry.decisions import Entry, History
-from pipeline.registry.versions import (
-    CHAMPION,
-    alias_version,
-    all_versions,
-    require_registered,
-    require_servable,
-    resolve,
-)
 from pipeline.tracking import runs
 
 if TYPE_CHECKING:
@@ -69,11 +61,11 @@ class Registry:
     @property
     def champion(self) -> str | None:
         """The champion's version by the last decision; where there is none yet, by the alias."""
-        return self.lines[-1]["to"] if self.lines else alias_version(self.client, self.name, CHAMPION)
+        return self.lines[-1]["to"] if self.lines else versions.alias_version(self.client, self.name, versions.CHAMPION)
 
     def require_alias(self) -> None:
         """Raises PipelineError if somebody moved the alias without a decision."""
-        if problem := moved_alias(alias_version(self.client, self.name, CHAMPION), self.champion):
+        if problem := moved_alias(versions.alias_version(self.client, self.name, versions.CHAMPION), self.champion):
             raise PipelineError(problem)
 
     def decide(self, choose: Callable[[], Choice | Entry | None]) -> Entry | None:
@@ -124,10 +116,8 @@ class Registry:
         }
 
     def settle(self) -> Entry | None:
-        """Reads the history, takes over a ledger, and brings the alias to the last decision where it is not yet.
-
-        Returns:
-            The decision that was not applied, None where it was.
+        """Reads the history, takes over a ledger, and brings the alias to the last decision; returns that decision if
+        it was not applied yet.
 
         Raises:
             BusyError: the alias did not stay where it was brought, as other commands decided.
@@ -135,7 +125,7 @@ class Registry:
         """
         completed, moved = None, False
         for _ in range(_ATTEMPTS):
-            alias = alias_version(self.client, self.name, CHAMPION)
+            alias = versions.alias_version(self.client, self.name, versions.CHAMPION)
             self.history = decisions.read(self.client, self.name)
             if self.history.problems:
                 if self.accept_damage:
@@ -151,9 +141,9 @@ class Registry:
             last = self.history.entries[-1]
             completed = completed if self.history.applied else last
             if last["to"] not in (None, alias):  # also where this command itself was slow, and moved it back
-                if last["to"] not in all_versions(self.client, self.name):
+                if last["to"] not in versions.all_versions(self.client, self.name):
                     return completed  # it was deleted: `require_alias` reports it, and a promotion goes on
-                self.client.set_registered_model_alias(self.name, CHAMPION, last["to"])
+                self.client.set_registered_model_alias(self.name, versions.CHAMPION, last["to"])
                 moved = True
                 continue
             if not self.history.applied:
@@ -176,7 +166,7 @@ def opened(name: str, *, create: bool = False, accept_damage: bool = False) -> I
     try:
         if create:
             decisions.make_model(client, name, _DESCRIPTION)
-        require_registered(client, name)
+        versions.require_registered(client, name)
         decisions.begin(client, name, anew=accept_damage)
         registry = Registry(client, name, accept_damage)
         registry.completed = registry.settle()
@@ -192,28 +182,26 @@ def moved_alias(alias: str | None, champion: str | None) -> str | None:
     where = f"at version {alias}" if alias else "nowhere"
     decided = f"version {champion}" if champion else "none"
     return (
-        f"the alias {CHAMPION} points {where}, but by the last decision the champion is {decided}: it was moved "
-        "without a decision; `sentiment registry promote VERSION --reason …` enters the version that is to be champion"
+        f"the alias champion points {where}, but by the last decision the champion is {decided}: it was moved without "
+        "a decision; `sentiment registry promote VERSION --reason …` enters the version that is to be champion"
     )
 
 
 def promote(name: str, alias_or_version: str, reason: str, *, accept_damage: bool = False) -> Entry | None:
-    """Makes a version champion on a person's word, also one that the alias was moved to or from without a decision.
-
-    Args:
-        accept_damage: also where the history is damaged; the decision names the damage, which is none from then on.
+    """Makes a version champion on a person's word, also where the alias was moved without a decision, and with
+    `accept_damage` where the history is damaged: the decision names the damage, which is none from then on.
 
     Returns:
         The decision, also where it only had to be completed; None where the version is champion already.
     """
     reason = _required(reason)
     with opened(name, accept_damage=accept_damage) as registry:
-        version = resolve(registry.client, name, alias_or_version)
-        require_servable(version)
+        version = versions.resolve(registry.client, name, alias_or_version)
+        versions.require_servable(version)
         to = str(version.version)
 
         def choose() -> Choice | Entry | None:
-            alias = alias_version(registry.client, name, CHAMPION)
+            alias = versions.alias_version(registry.client, name, versions.CHAMPION)
             if to == registry.champion == alias and registry.lines and not registry.history.problems:
                 completed = registry.completed
                 return completed if completed and (completed["decision"], completed["to"]) == ("promoted", to) else None
@@ -224,9 +212,8 @@ def promote(name: str, alias_or_version: str, reason: str, *, accept_damage: boo
 
 
 def rollback(name: str, reason: str) -> Entry:
-    """Makes the version champion that was promoted last before the present one and still is there.
-
-    A rollback that was interrupted is completed, and no second one made.
+    """Makes the version champion that was promoted last before the present one and still is there. A rollback that was
+    interrupted is completed, and no second one made.
 
     Raises:
         PipelineError: there is none, the alias was moved without a decision, or another command changes the champion
@@ -244,10 +231,10 @@ def rollback(name: str, reason: str) -> Entry:
                     f"another command made version {registry.champion} champion meanwhile; nothing was rolled back"
                 )
             registry.require_alias()
-            there = all_versions(registry.client, name)
-            for earlier in reversed(lineage.promoted(registry.lines)[:-1]):
+            there = versions.all_versions(registry.client, name)
+            for earlier in reversed(promoted(registry.lines)[:-1]):
                 if earlier in there and earlier != present:
-                    require_servable(there[earlier])
+                    versions.require_servable(there[earlier])
                     return Choice(decisions.ROLLED_BACK, earlier, reason)
             raise PipelineError(
                 f"no version of {name} was promoted before the present champion; there is nothing to go to"
@@ -256,6 +243,30 @@ def rollback(name: str, reason: str) -> Entry:
         entry = registry.decide(choose)
         assert entry is not None  # `choose` always returns something
         return entry
+
+
+def promoted(lines: list[Entry]) -> list[str]:
+    """Returns the versions that were promoted one after the other and not rolled back, the present champion last."""
+    stack: list[str] = []
+    for line in lines:
+        to = line["to"]
+        if line["decision"] == decisions.ROLLED_BACK:
+            while stack and stack[-1] != to:
+                stack.pop()
+        elif to is not None and stack[-1:] != [to]:
+            stack.append(to)
+    return stack
+
+
+def rolled_back(lines: list[Entry], numbers: Collection[str]) -> Entry | None:
+    """Returns the rollback that took one of these versions out of service, None where none did or one of them was
+    promoted after it."""
+    for line in reversed(lines):
+        if line["decision"] == decisions.ROLLED_BACK and line["from"] in numbers:
+            return line
+        if line["from"] != line["to"] and line["to"] in numbers:
+            return None
+    return None
 
 
 def _required(reason: str) -> str:

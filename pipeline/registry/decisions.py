@@ -29,7 +29,6 @@ from pipeline.tracking import runs
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
-    from mlflow.entities.model_registry import ModelVersion
 
 Entry = dict[str, Any]
 GENESIS = "0" * 64
@@ -113,22 +112,23 @@ def begin(client: "MlflowClient", name: str, *, anew: bool) -> None:
 
 def read(client: "MlflowClient", name: str) -> History:
     """Reads and checks the history of the registered model `name`; one that is not there is empty."""
-    tags = _tags(client, name) or {}  # first: where it names a history, that was there already
+    model = _tags(client, name) or {}  # first: where it names a history, that was there already
     own = _tags(client, decisions_name(name))
     history = History(id=(own or {}).get(REGISTRY_ID, ""))
     versions = {} if own is None else all_versions(client, decisions_name(name))
     found = {int(number): version for number, version in versions.items()}
     history.last = max(found, default=0)
-    if tags.get(REGISTRY_ID, history.id) != history.id:
-        history.problems.append(f"the history {tags[REGISTRY_ID]} is gone")
+    if model.get(REGISTRY_ID, history.id) != history.id:
+        history.problems.append(f"the history {model[REGISTRY_ID]} is gone")
     elif not found:
-        _read_ledger(history, name, tags)
+        _read_ledger(history, name, model)
     for number in range(1, history.last + 1):
         if number not in found:
             history.problems.append(f"decision {number} is missing")
             continue
-        entry = _entry(found[number])
-        if entry is None:
+        tags = found[number].tags
+        entry = _parsed("".join(tags[tag] for tag in sorted(tags) if tag.startswith(_PIECE)))
+        if entry is None or entry.get("hash") != hash_of(entry):
             history.problems.append(f"decision {number} was edited: its content is not what its hash says")
         elif entry.get("slot") == number:
             if not _follows(entry, history.entries[-1] if history.entries else None, history.id):
@@ -136,7 +136,7 @@ def read(client: "MlflowClient", name: str) -> History:
             accepted = entry.get("accepts", [])
             history.problems = [problem for problem in history.problems if problem not in accepted]
             history.entries.append(entry)
-            history.applied = APPLIED in found[number].tags
+            history.applied = APPLIED in tags
     return history
 
 
@@ -192,13 +192,6 @@ def _tags(client: "MlflowClient", name: str) -> dict[str, str] | None:
     """Returns a registered model's tags, None where there is no such model."""
     found = client.search_registered_models(f"name = '{name}'")
     return dict(found[0].tags) if found else None
-
-
-def _entry(version: "ModelVersion") -> Entry | None:
-    """Returns the entry in a version's tags, None where it is not what its hash says."""
-    text = "".join(version.tags[name] for name in sorted(version.tags) if name.startswith(_PIECE))
-    entry = _parsed(text)
-    return entry if entry and entry.get("hash") == hash_of(entry) else None
 
 
 def _follows(entry: Entry, before: Entry | None, history_id: str) -> bool:

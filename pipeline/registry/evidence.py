@@ -1,4 +1,4 @@
-"""What the gate measures with, kept in the runs: a model's predictions on a test set and the rows it learnt from.
+"""What the gate measures with, logged in the runs: a model's predictions on a test set and the rows it learnt from.
 
 Each piece is an artifact of its run and a tag with the artifact's SHA-256, written in this order: a piece whose tag is
 missing or does not fit, because a write was cut short, counts as not there and is made again.
@@ -123,8 +123,7 @@ def score(model_uri: str, reviews: "pd.DataFrame") -> tuple["pd.DataFrame", floa
     """Scores reviews (id, text) with a logged or registered model, in a process of its own.
 
     Returns:
-        The columns id, label (0 or 1), probability and logit in the reviews' order; and the latency of one review:
-        the median in milliseconds, warm.
+        id, label (0 or 1), probability and logit in the reviews' order; and the median latency of one, warm, in ms.
 
     Raises:
         PipelineError: the model cannot be loaded or does not score; the message ends in the process's last line.
@@ -149,14 +148,8 @@ def score(model_uri: str, reviews: "pd.DataFrame") -> tuple["pd.DataFrame", floa
 
 
 def require_same_scores(model_uri: str, test: "pd.DataFrame", predictions: "pd.DataFrame") -> float:
-    """Loads the model as an application would, and holds its scores of some test reviews to its evaluation's.
-
-    Returns:
-        The latency of one review in milliseconds.
-
-    Raises:
-        PipelineError: it does not load, or scores otherwise.
-    """
+    """Loads the model as an application would, and returns the latency of one review in milliseconds; raises
+    PipelineError if it does not load, or gives some test reviews other probabilities than its evaluation did."""
     some = test.head(_REVIEWS_COMPARED)
     scores, latency_ms = score(model_uri, some)
     expected = some[["id"]].merge(predictions, on="id", how="left")["probability"].to_numpy()
@@ -197,8 +190,7 @@ def main() -> None:
     runs.connect()
     import mlflow
 
-    model = mlflow.pyfunc.load_model(model_uri)
-    texts = reviews[["text"]]
+    model, texts = mlflow.pyfunc.load_model(model_uri), reviews[["text"]]
     scores: Any = model.predict(texts)
     scores["label"] = (scores["label"] == "positive").astype(np.int8)
     scores.insert(0, "id", reviews["id"].to_numpy())

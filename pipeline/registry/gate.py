@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 
 Comparison = dict[str, Any]
 Models = Mapping[str, "pd.DataFrame"]
-"""Predictions by role, each in order of id."""
+"""Predictions by role."""
 
 _ROLES = {"champion": "the champion", "best_ever": "the best version ever promoted"}
 _NAMED = 3  # reviews named in a message
@@ -60,9 +60,7 @@ class Decision:
 
 
 def decide(
-    challenger: "pd.DataFrame",
-    champion: "pd.DataFrame | None",
-    best_ever: "pd.DataFrame | None",
+    predictions: Models,
     *,
     dataset: str,
     params: GateParams,
@@ -71,16 +69,17 @@ def decide(
     latency_ms: Mapping[str, float],
     looks: int,
 ) -> Decision:
-    """Decides whether `challenger` becomes champion.
+    """Decides whether the challenger becomes champion.
 
     Args:
-        challenger, champion, best_ever: predictions on the same test reviews, one row a review in any order: id,
-            label (0 or 1), logit, length (in tokens). None where there is none, or where the best is the champion.
+        predictions: of the `challenger`, of the `champion` where there is one, and of the version ever promoted that is
+            the best on these reviews (`best_ever`) where that is another: tables on the same test reviews, one row a
+            review in any order: id, label (0 or 1), logit, length (in tokens).
         dataset: whose floor in `params` holds.
         new_rows: training reviews that the challenger has trained on and the champion has not; None where the
             champion's are not known, and then being as good is not enough.
         seed: of the paired bootstrap.
-        latency_ms: of one review, by `challenger`, `champion`, `best_ever`; reported.
+        latency_ms: of one review, by role as `predictions`; reported.
         looks: how often the test split has been looked at before a decision, this one included; reported.
 
     Raises:
@@ -88,13 +87,12 @@ def decide(
         UsageError: the params have no floor for `dataset`.
     """
     floor = params.floor(dataset)
-    tables = {"challenger": challenger, "champion": champion, "best_ever": best_ever}
-    models = {role: _by_id(role, table) for role, table in tables.items() if table is not None}
+    models = {role: _by_id(role, table) for role, table in predictions.items()}
     for role in models:
         _require_same_reviews(models["challenger"], models[role], role)
     accuracy = {role: float(((model["logit"] > 0) == model["label"]).mean()) for role, model in models.items()}
     figures = {
-        "reviews": len(challenger),
+        "reviews": len(models["challenger"]),
         "looks": looks,
         "accuracy": accuracy,
         "against": {role: _compare(models, role, params, seed) for role in _ROLES if role in models},

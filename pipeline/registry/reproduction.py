@@ -60,11 +60,9 @@ class Comparison(NamedTuple):
 
 
 def reproduce(name: str, alias_or_version: str, *, tolerance: float, allow_dirty: bool, keep: bool) -> list[Comparison]:
-    """Makes a version of the registered model `name` again, and compares.
+    """Makes a version of the registered model `name` again, and compares; metrics may differ by `tolerance`.
 
     Args:
-        name, alias_or_version: which one.
-        tolerance: by how much a metric may differ.
         allow_dirty: go on although the version was made from files that are not in its commit.
         keep: leave the scratch clone, and say where it is.
 

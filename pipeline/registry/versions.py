@@ -85,29 +85,26 @@ def require_registered(client: "MlflowClient", name: str) -> None:
 
 def resolve(client: "MlflowClient", name: str, alias_or_version: str) -> "ModelVersion":
     """Returns the version that a number or an alias names; raises UsageError with what there is."""
-    from mlflow.exceptions import MlflowException
-
     require_registered(client, name)
-    model = client.get_registered_model(name)
-    version = model.aliases.get(alias_or_version, alias_or_version)
-    try:
-        return client.get_model_version(name, str(int(version)))
-    except (MlflowException, ValueError):
-        known, aliases = (", ".join(names) or "none" for names in (all_versions(client, name), sorted(model.aliases)))
+    aliases, known = client.get_registered_model(name).aliases, all_versions(client, name)
+    number = str(aliases.get(alias_or_version, alias_or_version))
+    if number not in known:
         raise UsageError(
-            f"{name} has no version or alias {alias_or_version!r}; there are versions {known} and aliases {aliases}"
-        ) from None
+            f"{name} has no version or alias {alias_or_version!r}; there are versions {', '.join(known) or 'none'} and "
+            f"aliases {', '.join(sorted(aliases)) or 'none'}"
+        )
+    return known[number]
 
 
 def all_versions(client: "MlflowClient", name: str) -> dict[str, "ModelVersion"]:
     """Returns all versions by number, the oldest first."""
-    found: dict[str, ModelVersion] = {}
+    found: list[ModelVersion] = []
     token = None
     while token is None or token:
         page = client.search_model_versions(f"name = '{name}'", 10_000, ["version_number ASC"], token)
-        found |= {str(version.version): version for version in page}
+        found += page
         token = page.token or ""
-    return found
+    return {str(version.version): version for version in found}
 
 
 def ensure_version(
@@ -120,14 +117,11 @@ def ensure_version(
     predictions: "pd.DataFrame",
 ) -> "ModelVersion":
     """Returns the one version of the candidate's weights, vocabulary and params, making it if there is none; `card` and
-    the run that made it describe it.
+    the run that made it describe it. Raises PipelineError if the model does not load or scores otherwise.
 
     What an interrupted command left is completed: a model logged in full is taken, one logged in part is replaced.
     The version comes last, in one transaction with its tags, when the model has scored test reviews as `predictions`
     have them; so every version there is can be served. Of two that were made at once the older one is taken.
-
-    Raises:
-        PipelineError: the model does not load or scores otherwise.
     """
     if version := find_version(client, name, candidate):
         description = _description(client, str(version.run_id), card)
@@ -152,10 +146,8 @@ def ensure_version(
 
 
 def find_version(client: "MlflowClient", name: str, candidate: Candidate) -> "ModelVersion | None":
-    """Returns the version that is what the candidate is, by whichever run, None where there is none yet.
-
-    A version that is older than these tags gets them, from its files and its run.
-    """
+    """Returns the version that is what the candidate is, by whichever run, None where there is none yet; a version that
+    is older than the tags of `Candidate.identity` gets them."""
     wanted = candidate.identity()
     for number, version in all_versions(client, name).items():
         if version.tags.get(WEIGHTS) != wanted[WEIGHTS]:
@@ -169,7 +161,7 @@ def find_version(client: "MlflowClient", name: str, candidate: Candidate) -> "Mo
 
 
 def _missing_identity(client: "MlflowClient", version: "ModelVersion") -> dict[str, str]:
-    """Returns the tags of `Candidate.identity` that a version lacks, as far as its files and its run tell them."""
+    """Returns the tags of `Candidate.identity` that a version lacks, as far as its files and its run have them."""
     found = {}
     if TOKENIZER not in version.tags:
         with suppress(PipelineError), downloaded_vocabulary(str(version.source)) as vocabulary:
@@ -209,6 +201,10 @@ def log_model(candidate: Candidate) -> "ModelInfo":
     from mlflow.models import Model, ModelSignature
     from mlflow.types import ColSpec, Schema
 
+    def save_model(*, validate_serving_input: bool, **arguments: Any) -> None:
+        # MLflow would try the example in this process, which then keeps the GPU: `evidence.score` has one of its own.
+        mlflow.pyfunc.save_model(**arguments)
+
     signature = ModelSignature(
         inputs=Schema([ColSpec("string", "text")]),
         outputs=Schema([ColSpec("string", "label"), ColSpec("double", "probability"), ColSpec("double", "logit")]),
@@ -224,7 +220,7 @@ def log_model(candidate: Candidate) -> "ModelInfo":
         return Model.log(
             artifact_path=None,
             name=_ARTIFACT,
-            flavor=SimpleNamespace(save_model=_save_model, __name__=mlflow.pyfunc.__name__),
+            flavor=SimpleNamespace(save_model=save_model, __name__=mlflow.pyfunc.__name__),
             validate_serving_input=False,
             run_id=candidate.run_id,
             tags=candidate.identity(),
@@ -234,13 +230,6 @@ def log_model(candidate: Candidate) -> "ModelInfo":
             input_example=pd.DataFrame({"text": _EXAMPLE}),
             pip_requirements=[f"{library}=={metadata.version(library)}" for library in _REQUIREMENTS],
         )
-
-
-def _save_model(*, validate_serving_input: bool, **arguments: Any) -> None:
-    # MLflow would try the example in this process, which then keeps the GPU: `evidence.score` has one of its own.
-    import mlflow
-
-    mlflow.pyfunc.save_model(**arguments)
 
 
 @contextmanager

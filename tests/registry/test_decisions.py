@@ -154,8 +154,8 @@ def test_two_clones_that_decide_at_once_lose_nothing_wherever_they_are_killed(se
             assert history.entries[-1]["to"] == "123"[number % 3]
             reasons = [entry["reason"] for entry in history.entries]
             for clone, done in enumerate(ended):
-                told = done.code == 0 and "promoted: " in done.out
-                assert reasons.count(f"{number}.{clone}") in ((1,) if told else (0, 1)), done.out
+                promoted = done.code == 0 and "promoted: " in done.out
+                assert reasons.count(f"{number}.{clone}") in ((1,) if promoted else (0, 1)), done.out
     assert server.run(0, "history").code == 0
 
 
@@ -279,7 +279,7 @@ def history(client: MlflowClient) -> "History":
     return decisions.read(client, NAME)
 
 
-def told(client: MlflowClient) -> list[str]:
+def problems(client: MlflowClient) -> list[str]:
     """What `verify` says of the history."""
     return [problem.what for problem in verification.history_problems(client, NAME)]
 
@@ -294,13 +294,13 @@ def test_a_history_is_a_chain_of_versions_of_a_model_of_its_own(client: MlflowCl
     assert [entry["previous"] for entry in entries] == [decisions.GENESIS, *(entry["hash"] for entry in entries[:-1])]
     assert {"when", "who", "reason", "git_commit", "dvc_lock_sha256", "registered_model"} <= set(entries[0])
     assert "@" in entries[0]["who"] and entries[0]["when"].endswith("+00:00")
-    assert told(client) == [] and alias(client) == "3"
+    assert problems(client) == [] and alias(client) == "3"
 
 
 def test_an_entry_may_be_longer_than_a_tag_and_hold_any_text(client: MlflowClient) -> None:
     reason = "a\nb — “ü”\udcff" + 120_000 * "long "
     champion.promote(NAME, "1", reason)
-    assert history(client).entries[-1]["reason"] == reason.strip() and told(client) == []
+    assert history(client).entries[-1]["reason"] == reason.strip() and problems(client) == []
 
 
 def test_an_entry_that_got_another_number_than_it_expected_is_void(client: MlflowClient) -> None:
@@ -316,7 +316,7 @@ def test_an_entry_that_got_another_number_than_it_expected_is_void(client: Mlflo
         (4, 4, "first"),
         (5, 6, "later"),
     ]
-    assert told(client) == [] and alias(client) == "2"
+    assert problems(client) == [] and alias(client) == "2"
 
 
 def test_what_was_decided_meanwhile_is_decided_on(client: MlflowClient) -> None:
@@ -384,8 +384,8 @@ def test_damage_is_told_nothing_is_built_on_it_and_an_entry_made_by_hand_goes_on
 ) -> None:
     damage, expected = EDITS[name]
     damage(client)
-    said = told(client)
-    assert all(any(words in sentence for sentence in said) for words in expected), said
+    found = problems(client)
+    assert all(any(words in sentence for sentence in found) for words in expected), found
     for _ in range(2):  # the first may be what shows it
         with pytest.raises(PipelineError, match="nothing was decided: `sentiment registry verify` says how"):
             champion.promote(NAME, "1", "on it")
@@ -394,17 +394,17 @@ def test_damage_is_told_nothing_is_built_on_it_and_an_entry_made_by_hand_goes_on
     assert alias(client) == "3"
     assert any("--accept-damage" in problem.mend for problem in verification.history_problems(client, NAME))
     entry = champion.promote(NAME, "2", "I have looked", accept_damage=True)
-    assert entry and entry["accepts"] and told(client) == [] and alias(client) == "2"
+    assert entry and entry["accepts"] and problems(client) == [] and alias(client) == "2"
     champion.promote(NAME, "1", "as before")
-    assert told(client) == [] and alias(client) == "1"
+    assert problems(client) == [] and alias(client) == "1"
     assert [line["reason"] for line in history(client).lines][-2:] == ["I have looked", "as before"]
 
 
 def test_an_alias_that_was_moved_is_told_and_a_promotion_enters_it(client: MlflowClient) -> None:
     client.set_registered_model_alias(NAME, "champion", "1")
-    assert "points at version 1" in told(client)[0]
+    assert "points at version 1" in problems(client)[0]
     champion.promote(NAME, "1", "I meant it")
-    assert told(client) == [] and history(client).entries[-1]["evidence"]["alias_was"] == "1"
+    assert problems(client) == [] and history(client).entries[-1]["evidence"]["alias_was"] == "1"
 
 
 def test_a_version_that_was_deleted_before_its_decision_was_applied_stands_in_nobodys_way(client: MlflowClient) -> None:
@@ -415,7 +415,7 @@ def test_a_version_that_was_deleted_before_its_decision_was_applied_stands_in_no
     with pytest.raises(PipelineError, match="by the last decision the champion is version 3"):
         champion.rollback(NAME, "why")
     champion.promote(NAME, "2", "the other one")
-    assert alias(client) == "2" and told(client) == []
+    assert alias(client) == "2" and problems(client) == []
 
 
 # What git has of it.
@@ -427,20 +427,20 @@ def test_what_is_changed_in_the_store_shows_against_the_file_in_git(client: Mlfl
     assert [json.loads(row) for row in file.read_text().splitlines()] == history(client).entries
     (paths.DECISIONS / f"{'0' * 32}.jsonl").write_text('{"slot": 1, "of": "another registry"}\n')
     champion.promote(NAME, "1", "not in the file yet")
-    assert told(client) == []
+    assert problems(client) == []
 
     client.delete_model_version(f"{NAME}-decisions", "4")
     edit(client, 3, lambda entry: hashed(entry | {"reason": "another"}))
-    assert any("line 3 is not decision 3 as the store has it" in sentence for sentence in told(client))
+    assert any("line 3 is not decision 3 as the store has it" in sentence for sentence in problems(client))
     client.delete_model_version(f"{NAME}-decisions", "3")
-    assert any("line 3 has decision 3, which is not in the store" in sentence for sentence in told(client))
-    assert not any("0000" in sentence for sentence in told(client))
+    assert any("line 3 has decision 3, which is not in the store" in sentence for sentence in problems(client))
+    assert not any("0000" in sentence for sentence in problems(client))
 
     champion.promote(NAME, "2", "I have looked", accept_damage=True)
-    assert told(client) == []
+    assert problems(client) == []
     decisions.export(history(client))
-    kept = [json.loads(row)["reason"] for row in file.read_text().splitlines()]
-    assert kept == ["because 1", "because 2", "because 3", "I have looked"]  # what git had stays
+    reasons = [json.loads(row)["reason"] for row in file.read_text().splitlines()]
+    assert reasons == ["because 1", "because 2", "because 3", "I have looked"]  # what git had stays
 
 
 def test_a_file_in_git_that_was_edited_is_told(client: MlflowClient) -> None:
@@ -448,7 +448,7 @@ def test_a_file_in_git_that_was_edited_is_told(client: MlflowClient) -> None:
     file = paths.DECISIONS / f"{history(client).id}.jsonl"
     first, second, third = file.read_text().splitlines()
     file.write_text("\n".join([first, second.replace("because 2", "because"), "<<<<<<< ours", third]) + "\n")
-    assert [sentence.partition(": ")[2].partition(":")[0] for sentence in told(client)] == [
+    assert [sentence.partition(": ")[2].partition(":")[0] for sentence in problems(client)] == [
         "line 2 is not decision 2 as the store has it",
         "line 3 is not a decision",
     ]
@@ -484,12 +484,12 @@ def test_a_ledger_is_taken_over_whole_by_the_first_command_that_writes(before: M
     file = write_ledger(before)
     content = file.read_bytes()
     lines = [json.loads(row) for row in content.splitlines()]
-    assert history(before).lines == lines and history(before).last == 0 and told(before) == []
+    assert history(before).lines == lines and history(before).last == 0 and problems(before) == []
     champion.promote(NAME, "3", "now")
     assert file.read_bytes() == content
     found = history(before)
     assert found.lines[:2] == lines and [line["seq"] for line in found.lines] == [1, 2, 3]
-    assert len(found.entries) == 2 and told(before) == [] and alias(before) == "3"
+    assert len(found.entries) == 2 and problems(before) == [] and alias(before) == "3"
     file.unlink()  # nobody needs it any more
     champion.rollback(NAME, "worse")
     assert alias(before) == "2" and len(history(before).lines) == 4
@@ -504,7 +504,7 @@ def test_what_a_ledger_left_undone_is_completed(before: MlflowClient) -> None:
         ledger.write('{"seq": 3, "decision": "prom')  # a line that was never finished
     with champion.opened(NAME) as registry:
         assert registry.champion == "2"
-    assert alias(before) == "2" and told(before) == []
+    assert alias(before) == "2" and problems(before) == []
 
 
 def test_a_ledger_of_another_store_is_none(before: MlflowClient) -> None:
@@ -526,7 +526,7 @@ def test_a_ledger_that_is_away_or_damaged_is_waited_for(before: MlflowClient, da
         file.write_text(rows[0] if damage == "cut off" else intact.replace("long ago 1", "long ago"))
     with pytest.raises(PipelineError, match=r"the ledger .* nothing was decided"):
         champion.promote(NAME, "1", "on it")
-    assert len(told(before)) == 1 and history(before).last == 0
+    assert len(problems(before)) == 1 and history(before).last == 0
     file.write_text(intact)
     champion.promote(NAME, "1", "on it")
-    assert len(history(before).lines) == 3 and told(before) == []
+    assert len(history(before).lines) == 3 and problems(before) == []

@@ -55,7 +55,9 @@ def decide(
         "latency_ms": {"challenger": 4.0},
         "looks": 1,
     }
-    return gate.decide(challenger, champion, best_ever, **(options | changed))
+    predictions = {"challenger": challenger, "champion": champion, "best_ever": best_ever}
+    given = {role: table for role, table in predictions.items() if table is not None}
+    return gate.decide(given, **(options | changed))
 
 
 CHAMPION = predictions(WRONG)

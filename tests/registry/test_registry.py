@@ -17,7 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.data.splits import split_reviews
-from pipeline.registry import evidence, lineage
+from pipeline.registry import champion, evidence
 
 NAME = "imdb-sentiment-sample"
 PREAMBLE = f"""
@@ -43,8 +43,10 @@ Script = Callable[[str], Any]
 
 
 def environment() -> dict[str, str]:
-    kept = {name: value for name, value in os.environ.items() if not name.startswith(("MLFLOW_", "DVC_", "SENTIMENT_"))}
-    return kept | {"PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'tests'}", "MLFLOW_LOGGING_LEVEL": "WARNING"}
+    others = {
+        name: value for name, value in os.environ.items() if not name.startswith(("MLFLOW_", "DVC_", "SENTIMENT_"))
+    }
+    return others | {"PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'tests'}", "MLFLOW_LOGGING_LEVEL": "WARNING"}
 
 
 def command(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
@@ -272,11 +274,11 @@ result = verify()
         ("runs/tiny.json names run fff", "--single-item register"),
         ("models/tiny/weights.npz does not exist", "dvc checkout"),
     ]
-    told = {what: [problem for problem in result if what in problem[0]] for what, _ in expected}
-    assert all(len(problems) == 1 for problems in told.values()), result
+    found = {what: [problem for problem in result if what in problem[0]] for what, _ in expected}
+    assert all(len(problems) == 1 for problems in found.values()), result
     assert len(result) == len(expected), result
     for what, mend in expected:
-        assert mend in told[what][0][1]
+        assert mend in found[what][0][1]
 
 
 def test_the_commands_answer_in_a_sentence_and_with_an_exit_code(project: Path) -> None:
@@ -296,10 +298,10 @@ result = [sentiment("list"), sentiment("show", "champion"), sentiment("history",
 result += [sentiment("verify")]
 """,
     )
-    listed, shown, told, unknown, unexplained, verified = result
+    listed, shown, decisions, unknown, unexplained, verified = result
     assert listed[0] == 0 and "champion" in listed[1] and "promoted" in listed[1]
     assert shown[0] == 0 and f"{NAME} 2" in shown[1] and "weights_sha256" in shown[1]
-    assert told[0] == 0 and json.loads(told[1].splitlines()[1])["decision"] == "promoted"
+    assert decisions[0] == 0 and json.loads(decisions[1].splitlines()[1])["decision"] == "promoted"
     assert unknown[0] == 2 and "there are versions 1, 2 and aliases challenger, champion" in unknown[1]
     assert unexplained[0] == 2 and "--reason is empty" in unexplained[1]
     assert verified == [0, "decisions, aliases, versions, runs and outputs agree\n"]
@@ -436,10 +438,10 @@ def test_rollbacks_retrace_the_promotions(versions: list[str], back: int) -> Non
         if expected[-1:] != [version]:
             expected.append(version)
     for _ in range(min(back, len(expected) - 1)):
-        goal = lineage.promoted(lines)[-2]
+        goal = champion.promoted(lines)[-2]
         lines.append({"decision": "rolled back", "from": expected.pop(), "to": goal})
         assert goal == expected[-1]
-    assert lineage.promoted(lines) == expected
+    assert champion.promoted(lines) == expected
 
 
 def test_another_draw_of_the_validation_split_brings_no_new_rows(reviews: pd.DataFrame) -> None:
