@@ -198,7 +198,7 @@ ON_THE_PAGE_ALONE: dict[str, tuple[str, Callable[[Any], None], str]] = {
     "padding": (
         "evaluate/stacked/padding_study.json",
         lambda c: c["unmasked"]["padded_to_2048"].update(flipped=77),
-        "77 change",
+        "77 flip",
     ),
     "batching": ("batching.json", lambda c: c["train"].update(padding_share=0.4242), "42.4%"),
     "reach": ("recurrence.json", lambda c: c["cells"]["lstm"]["trained"].update(reach=246), "246 steps"),
