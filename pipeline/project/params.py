@@ -110,7 +110,7 @@ class AccuracyFloor(_Section):
 class GateParams(_Section):
     """When a challenger may replace the champion; pipeline/registry/gate.py holds the rule.
 
-    `test` and `level` say what is beyond chance: the test's significance, and intervals of 1 - `level`. The margins are
+    `test` and `level` say what is significant: the test's α, and intervals of 1 - `level`. The margins are
     differences of accuracy (0.01 is one point): `non_inferiority_margin` is what "not worse" allows, the other two
     what a length quartile and a label may lose. `bootstrap_samples` resamples behind each paired interval.
     """

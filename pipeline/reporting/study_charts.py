@@ -107,11 +107,11 @@ def batching(split: Report) -> str:
         reviews.set(title="How long the reviews are", xlabel="tokens", ylabel="reviews")
         reviews.yaxis.set_major_formatter("{x:,.0f}")
         wide.fill_between(range(len(widths)), widths, step="mid", color=SERIES[0], linewidth=0)
-        wide.set(title="How wide each batch is padded", xlabel="batches, narrowest first", ylabel="tokens a row")
+        wide.set(title="How wide each batch is padded", xlabel="batches, narrowest first", ylabel="tokens per row")
         wide.set_ylim(bottom=0)
         filled.axhline(full, color=SERIES[1], label=f"all batches: {full:.1%}")
         filled.plot(widths, fills, "o", markersize=3, color=SERIES[0], alpha=0.45, markeredgewidth=0)
-        filled.set(title="How full each batch is", xlabel="tokens a row", ylabel="share not padding", ylim=(0, 1.04))
+        filled.set(title="How full each batch is", xlabel="tokens per row", ylabel="share not padding", ylim=(0, 1.04))
         filled.yaxis.set_major_formatter("{x:.0%}")
         filled.legend(loc="lower right")
         for axes in (reviews, wide):
