@@ -117,9 +117,8 @@ def publish(record: Record) -> None:
     run_id = run.info.run_id
     figures = {trigger["name"].replace("'", ""): trigger["figures"] for trigger in record.get("triggers", [])}
     figures["seconds"] = record.get("seconds", {})
-    runs.log_metrics(
-        run_id, {f"{of}/{name}": float(value) for of, named in figures.items() for name, value in named.items()}
-    )
+    metrics = {f"{of}/{figure}": float(value) for of, found in figures.items() for figure, value in found.items()}
+    runs.log_metrics(run_id, metrics)
     for child in children.values():
         if runs.find_run(client, child):
             client.set_tag(child, PARENT, run_id)

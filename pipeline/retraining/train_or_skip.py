@@ -70,7 +70,7 @@ def explain(params: Params, *, force: bool) -> None:
     found = decide(params, known, past, force=force, may_score=False)
     print(f"changed stages: {', '.join(found['changed_stages']) or 'none'}; key {found['key'][:12]}")
     refused = "; ".join(str(finding) for finding in findings if finding.problem)
-    print(f"decision: {f'fail: {refused}' if refused else '{decision}: {reason}'.format(**found)}")
+    print(f"decision: fail: {refused}" if refused else f"decision: {found['decision']}: {found['reason']}")
     print(f"afterwards: {retention.plan(params.retrain.retention, params.dataset, past)}")
     objects = retention.collect_cache(params.retrain.retention, dry=True)
     print(f"after a training, {objects} objects of DVC's cache too")
