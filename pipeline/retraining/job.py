@@ -66,9 +66,17 @@ def _require_checkout(commit: bool) -> None:
         raise UsageError(f"{experiment} is a DVC experiment; retraining works on the checkout itself")
     if not Path("dvc.yaml").exists():
         raise UsageError(f"dvc.yaml is not in {Path.cwd()}; run the command from the project's root")
-    if provenance.git_commit() is None:
+    try:
+        head = checkouts.head()
+    except PipelineError as error:
         if commit:
-            raise UsageError("--commit needs a git checkout, with a commit")
+            raise UsageError(f"--commit needs git: {error}") from None
+        return  # the run goes on, and drops nothing that a commit may use
+    if commit and (head is None or head.commit is None):
+        raise UsageError("--commit needs a git checkout, with a commit")
+    if commit and head and head.branch is None:
+        raise UsageError("--commit would commit to no branch, since HEAD is detached; `git switch` to a branch first")
+    if head is None or head.commit is None:
         return
     if unmerged := checkouts.git("diff", "--name-only", "--diff-filter=U").splitlines():
         raise PipelineError(f"git has conflicts in {', '.join(unmerged)}; resolve them first, nothing was done")

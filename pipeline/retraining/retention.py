@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from pipeline.project import provenance
+from pipeline.project import checkouts
 from pipeline.project.atomic import read_json
 from pipeline.project.checkouts import DVC
 from pipeline.project.errors import PipelineError
@@ -104,15 +104,16 @@ def apply(found: Plan, dataset: str) -> None:
 def collect_cache(params: RetentionParams, *, dry: bool = False) -> int:
     """Drops what DVC cached and neither the workspace, the last `commits` of a branch, a tag nor an experiment uses,
     nor the sweep's clone. Of a cache that lies outside the checkout, and may be shared with others, nothing is dropped.
-    Returns how many objects were dropped, or with `dry` would be; raises PipelineError if DVC refused."""
-    cache = pipeline_state.cache_folder()
+    Returns how many objects were dropped, or with `dry` would be; raises PipelineError if DVC refused, or git fails:
+    then nobody knows what commits use, and nothing is dropped."""
+    head, cache = checkouts.head(), pipeline_state.cache_folder()
     if not cache.is_relative_to(Path.cwd().resolve()):
         print(f"DVC's cache {cache} lies outside this checkout: what others may use is not dropped", flush=True)
         return 0
     command = [*DVC, "gc", "--force", "--workspace", *(["--dry"] if dry else [])]
     if (SWEEP_CLONE / ".dvc").exists():
         command += ["--projects", str(SWEEP_CLONE)]
-    if provenance.git_commit():
+    if head and head.commit:
         command += ["--rev", "HEAD", "--num", str(params.commits), "--all-branches", "--all-tags", "--all-experiments"]
     done = subprocess.run(command, capture_output=True, text=True, preexec_fn=pipeline_state.die_with_parent())
     if done.returncode:

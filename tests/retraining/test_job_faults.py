@@ -145,6 +145,16 @@ def test_commit_asks_for_a_clean_tree(project: Path, warm: Warm) -> None:
     assert len(records(project)) == 1
 
 
+def test_commit_asks_for_a_branch_and_for_a_git_that_works(project: Path, warm: Warm) -> None:
+    subprocess.run(["git", "checkout", "--quiet", "--detach"], cwd=project, check=True)
+    done = warm.run(project, "retrain", "--commit")
+    assert done.code == 2 and "HEAD is detached; `git switch` to a branch first" in done.out
+    done = warm.run(project, "retrain", "--commit", GIT_TEST_ASSUME_DIFFERENT_OWNER="1")
+    assert done.code == 2 and "--commit needs git: git ls-files failed: fatal: detected dubious ownership" in done.out
+    assert len(records(project)) == 1
+    assert warm.run(project, "retrain", GIT_TEST_ASSUME_DIFFERENT_OWNER="1").code == 0
+
+
 def test_a_commit_that_fails_leaves_the_rest_as_it_was_decided(project: Path, warm: Warm) -> None:
     (project / ".git/index.lock").touch()
     drop(project, reviews(10))

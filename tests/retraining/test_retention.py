@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from pipeline.project import paths
+from pipeline.project import checkouts, paths
+from pipeline.project.errors import PipelineError
 from pipeline.project.params import RetentionParams
 from pipeline.registry import champion, versions
 from pipeline.registry.verification import history_problems
@@ -107,3 +108,52 @@ def test_versions_go_that_were_never_promoted_and_only_where_decisions_and_alias
     assert list(versions.all_versions(client, name)) == ["1", "2", "4"]
     assert len(versions.all_versions(client, f"{name}-decisions")) == 2
     assert not list(history_problems(client, name))
+
+
+@pytest.fixture
+def two_commits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A DVC project, the sub-folder of a larger repository, whose two commits track other data, and a cached object
+    that no commit uses."""
+    folder = tmp_path / "repository" / "project"
+    folder.mkdir(parents=True)
+    monkeypatch.chdir(folder)
+    for name in ("AUTHOR", "COMMITTER"):
+        monkeypatch.setenv(f"GIT_{name}_NAME", "a")
+        monkeypatch.setenv(f"GIT_{name}_EMAIL", "a@b")
+    (folder / "params.yaml").touch()
+    checkouts.git("-C", "..", "init", "--quiet")
+    checkouts.dvc("init", "--quiet", "--subdir")
+    for content in ("unused", "first", "second"):
+        (folder / "data.txt").write_text(content)
+        checkouts.dvc("add", "--quiet", "data.txt")
+        if content != "unused":
+            checkouts.git("add", ".")
+            checkouts.git("commit", "--quiet", "--message", content)
+    return folder
+
+
+def test_of_the_cache_only_what_no_commit_uses_goes(two_commits: Path) -> None:
+    assert retention.collect_cache(PARAMS, dry=True) == 1
+    assert retention.collect_cache(PARAMS) == 1
+    checkouts.git("checkout", "--quiet", "HEAD~1")
+    checkouts.dvc("checkout", "--quiet")
+    assert (two_commits / "data.txt").read_text() == "first"
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "reason"),
+    [
+        ("PATH", "", "git cannot be run"),
+        ("GIT_TEST_ASSUME_DIFFERENT_OWNER", "1", "detected dubious ownership"),
+        ("GIT_DIR", "/nowhere", "not a git repository"),
+    ],
+)
+def test_where_git_fails_nothing_is_dropped_from_the_cache(
+    two_commits: Path, monkeypatch: pytest.MonkeyPatch, variable: str, value: str, reason: str
+) -> None:
+    cached = sorted(two_commits.glob(".dvc/cache/files/*/*/*"))
+    assert len(cached) == 3
+    monkeypatch.setenv(variable, value)
+    with pytest.raises(PipelineError, match=reason):
+        retention.collect_cache(PARAMS)
+    assert sorted(two_commits.glob(".dvc/cache/files/*/*/*")) == cached
