@@ -393,6 +393,11 @@ def test_reviews_that_cannot_be_had_are_told_soon_with_the_remedies(copy: Path, 
     assert done.returncode == 1 and "Traceback" not in done.stderr
     for remedy in ("TFDS_DATA_DIR=", "cp aclImdb_v1.tar.gz", "dataset: sample"):
         assert remedy in done.stderr
+    before = sorted(copy.iterdir())
+    nowhere |= {"TFDS_DATA_DIR": "", "HOME": str(tmp_path / "home")}
+    done = run(copy, sys.executable, "-m", "pipeline.stages.download", **nowhere)
+    assert "(TFDS's default, TFDS_DATA_DIR is not set)" in done.stderr  # an undefined variable of a CI is an empty one
+    assert sorted(copy.iterdir()) == before
 
 
 def test_a_file_of_new_reviews_is_taken_in_trained_on_and_judged_by_the_gate(copy: Path) -> None:

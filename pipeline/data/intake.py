@@ -24,7 +24,7 @@ from pipeline.data.labelled import DTYPES, ID_PREFIX, append, batch_of, read_lab
 from pipeline.data.splits import contradictory, new_reviews
 from pipeline.data.tabular import SUFFIXES, json_line, open_source
 from pipeline.project.atomic import atomic_write, read_table
-from pipeline.project.errors import DataError
+from pipeline.project.errors import DataError, PipelineError
 from pipeline.project.params import IntakeParams
 from pipeline.project.paths import ACCEPTED, INCOMING, QUARANTINE, RAW, REVIEW_COLUMNS
 from pipeline.served_model.tokenizer import why_unusable
@@ -129,6 +129,11 @@ def incoming(params: IntakeParams, now: float | None = None) -> tuple[list[Path]
     ready, left = [], []
     for file in sorted(INCOMING.glob("[!.]*")):
         if not file.is_file():
+            continue
+        try:
+            file.name.encode("utf-8")
+        except UnicodeEncodeError:  # no record could hold it
+            left.append(f"{INCOMING}/{file.name!a} is left: its name is not UTF-8; rename it")
             continue
         age = now - file.stat().st_mtime
         if file.suffix.lower() not in SUFFIXES:
@@ -273,7 +278,11 @@ def _imbalance(table: "pd.DataFrame", known: Known) -> str | None:
 
 
 def take(finding: Finding) -> bool:
-    """Does with the file what was found; returns whether it could: False where it changed since it was read."""
+    """Does with the file what was found; returns whether it could: False where it changed since it was read.
+
+    Raises:
+        PipelineError: the file cannot be moved, or what is written cannot be.
+    """
     file, name = finding.file, f"{finding.key}-{finding.file.name}"
     stat = file.stat()
     if (stat.st_size, stat.st_mtime_ns) != finding.state:
@@ -287,6 +296,12 @@ def take(finding: Finding) -> bool:
     if len(finding.added):
         append(finding.key, finding.added)
     folder = QUARANTINE if finding.problem else ACCEPTED
-    folder.mkdir(parents=True, exist_ok=True)
-    shutil.move(file, folder / name)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        shutil.move(file, folder / name)
+    except OSError as error:
+        raise PipelineError(
+            f"{file} cannot be moved to {folder} ({error.strerror}); its rows are safe, and the next run moves it: let "
+            f"this user write to {file.parent} and {folder}"
+        ) from None
     return True

@@ -17,6 +17,7 @@ from pipeline.project.paths import RAW_SPLITS, REVIEW_COLUMNS
 if TYPE_CHECKING:
     import pandas as pd
 
+DATA_DIR = "TFDS_DATA_DIR"
 TFDS_NAME = "imdb_reviews/plain_text"
 ARCHIVE_URL = "http://ai.stanford.edu/~amaas/data/sentiment/aclImdb_v1.tar.gz"  # as in TFDS's builder
 ARCHIVE_NAME = "aclImdb_v1.tar.gz"
@@ -48,6 +49,8 @@ def _sample() -> tuple[dict[str, "pd.DataFrame"], dict[str, str]]:
 
 
 def _imdb_reviews() -> tuple[dict[str, "pd.DataFrame"], dict[str, str]]:
+    if not os.environ.get(DATA_DIR):  # an undefined variable of a CI is an empty one; TFDS takes it for this folder
+        os.environ.pop(DATA_DIR, None)
     import tensorflow_datasets as tfds
 
     builder = tfds.builder(TFDS_NAME)
@@ -72,10 +75,10 @@ def _prepare(builder: Any) -> None:
             return
         except Exception as error:  # TFDS raises many kinds: checksum, connection, archive, disk
             cause, reason = error, f"TFDS could not prepare it: {' '.join(str(error).split())[:300]}"
-    origin = "TFDS_DATA_DIR" if "TFDS_DATA_DIR" in os.environ else "TFDS's default, TFDS_DATA_DIR is not set"
+    origin = DATA_DIR if DATA_DIR in os.environ else f"TFDS's default, {DATA_DIR} is not set"
     message = f"""the IMDB reviews cannot be had here.
 Tried: a prepared copy at {builder.data_path} ({origin}): not there;
-       an archive at {manual / ARCHIVE_NAME}: not there;
+       an archive at {manual / ARCHIVE_NAME}: {"there" if has_archive else "not there"};
        the network: {reason}.
 Remedies:
   1. point TFDS at a prepared copy:       TFDS_DATA_DIR=/path/to/tensorflow_datasets dvc repro

@@ -86,13 +86,14 @@ class _Lines:
     def __iter__(self) -> Iterator[str]:
         with self._path.open("rb") as file:
             for line in file:
-                at = self.position
-                self.position += len(line)
+                if self.position == 0 and line.startswith(codecs.BOM_UTF8):
+                    self.position, line = len(codecs.BOM_UTF8), line.removeprefix(codecs.BOM_UTF8)
                 try:
-                    text = (line.removeprefix(codecs.BOM_UTF8) if at == 0 else line).decode("utf-8")
+                    text = line.decode("utf-8")
                 except UnicodeDecodeError as error:
-                    self.problem = f"byte {at + error.start} of the file is not UTF-8"
+                    self.problem = f"byte {self.position + error.start} of the file is not UTF-8"
                     text = line.decode("utf-8", errors="replace")
+                self.position += len(line)
                 self.read.append(text)
                 yield text
 
@@ -100,10 +101,13 @@ class _Lines:
 def _csv_source(path: Path) -> Source:
     import pyarrow as pa
 
+    lines = _Lines(path)
     try:
-        header = next(csv.reader(_Lines(path), strict=True), None)
+        header = next(csv.reader(lines, strict=True), None)
     except csv.Error as error:
         raise DataError(f"{path} is not CSV with a header line: {error}") from None
+    if lines.problem:
+        raise DataError(f"{path} is not CSV with a header line: {lines.problem}")
     if not header:
         raise DataError(f"{path} is empty: a CSV file begins with a line of column names")
     _require_distinct(path, header)

@@ -11,7 +11,8 @@ class PipelineError(Exception):
     exit_code = 1
 
     def __init__(self, message: str) -> None:
-        super().__init__(without_user_info(message))
+        printable = message.encode("utf-8", errors="backslashreplace").decode("utf-8")  # a file name may be any bytes
+        super().__init__(without_user_info(printable))
 
 
 class UsageError(PipelineError):

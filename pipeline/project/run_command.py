@@ -1,5 +1,6 @@
 """How every command of the project runs: what it raises becomes one sentence and an exit code."""
 
+import io
 import os
 import sys
 import traceback
@@ -19,6 +20,9 @@ def run_command(command: Callable[[], None], *, debug: bool = False) -> None:
         sys.argv.remove("--debug")
         debug = True
     debug = debug or bool(os.environ.get("SENTIMENT_DEBUG"))
+    for stream in (sys.stdout, sys.stderr):  # what they cannot write, as some file's name, fails nothing
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     try:
         command()
     except Exception as error:

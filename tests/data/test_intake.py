@@ -5,6 +5,7 @@ import fcntl
 import json
 import os
 import re
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from hypothesis import strategies as st
 from pipeline.data.intake import Finding, Known, examine, incoming, read_label, take
 from pipeline.data.labelled import read_labelled
 from pipeline.project.atomic import write_table
+from pipeline.project.errors import PipelineError
 from pipeline.project.params import IntakeParams, load_params
 from pipeline.project.paths import ACCEPTED, INCOMING, QUARANTINE, RAW
 
@@ -184,16 +186,42 @@ def test_a_truncated_file_gives_no_row(raw: pd.DataFrame, params: IntakeParams) 
     assert finding.problem and read_labelled().empty
 
 
+def test_a_file_that_cannot_be_moved_is_named_and_loses_no_row(
+    raw: pd.DataFrame, params: IntakeParams, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = drop("new.csv", raw)
+
+    def refuse(*_: object) -> None:
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+
+    with (
+        monkeypatch.context() as read_only,
+        pytest.raises(PipelineError, match=r"new\.csv cannot be moved to data/acc"),
+    ):
+        read_only.setattr(shutil, "move", refuse)  # root may write everywhere
+        take_in(file, params)
+    rows = len(read_labelled())
+    assert rows and file.exists()
+    take_in(file, params)
+    assert len(read_labelled()) == rows and not file.exists()
+
+
 def test_files_that_are_being_written_or_of_another_kind_are_left(raw: pd.DataFrame, params: IntakeParams) -> None:
     drop("done.csv", raw)
     young, foreign, hidden = INCOMING / "young.csv", drop("notes.txt", "x"), drop(".hidden.csv", raw)
     young.write_text("text,label\n")
+    unnamed = INCOMING / os.fsdecode(b"caf\xe9.csv")
+    unnamed.write_text("text,label\n")
     future = drop("future.csv", raw)
     os.utime(future, (4e9, 4e9))  # a clock that went backwards does not hold a file back for ever
     now = young.stat().st_mtime + params.settle_seconds / 2
     ready, left = incoming(params, now=now)
     assert [file.name for file in ready] == ["done.csv", "future.csv"]
-    assert [sentence.split(" is left")[0] for sentence in left] == [str(foreign), str(young)]
+    assert [sentence.split(" is left")[0] for sentence in left] == [
+        "data/incoming/'caf\\udce9.csv'",
+        str(foreign),
+        str(young),
+    ]
     assert hidden.exists()
     ready, _ = incoming(params, now=now + params.settle_seconds)
     with young.open("a"):  # a program has it open for writing

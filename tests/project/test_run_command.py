@@ -57,6 +57,12 @@ def test_an_error_is_one_sentence_without_a_password(body: str, code: int, sente
     assert shown.returncode == code and "Traceback" in shown.stderr and "secret" not in shown.stderr
 
 
+def test_what_the_terminal_cannot_write_fails_nothing() -> None:
+    done = run('print("caf\\udce9 é"); raise DataError("caf\\udce9.csv is empty")', PYTHONIOENCODING="ascii")
+    assert done.returncode == 3
+    assert done.stdout == "caf\\udce9 \\xe9\n" and done.stderr == "error: caf\\udce9.csv is empty\n"
+
+
 def test_a_mistake_of_ours_shows_its_traceback_without_a_password() -> None:
     done = run(f'raise KeyError("{URL}/x")')
     assert done.returncode == 1
