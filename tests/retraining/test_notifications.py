@@ -16,10 +16,16 @@ class Webhook:
 
     def __init__(self, *statuses: int) -> None:
         self.bodies: list[dict] = []
+        self.paths: list[str] = []
         waiting = list(statuses)
         webhook = self
 
         class Handler(BaseHTTPRequestHandler):
+            def do_GET(self) -> None:
+                webhook.paths.append(self.path)
+                self.send_response(waiting.pop(0) if waiting else 200)
+                self.end_headers()
+
             def do_POST(self) -> None:
                 body = self.rfile.read(int(self.headers["Content-Length"]))
                 webhook.bodies.append(json.loads(body))
@@ -91,6 +97,25 @@ def test_a_command_gets_the_message_and_the_outcome(tmp_path: Path, monkeypatch:
     assert (tmp_path / "notified").read_text() == "REJECTED\nnot better"
     monkeypatch.setenv(notifications.COMMAND, "exit 7")
     assert notifications.notify("REJECTED", "not better") == [f"the command of {notifications.COMMAND} ended with 7"]
+
+
+@pytest.mark.parametrize("webhook", [(503,)], indirect=True)
+def test_a_dead_mans_switch_is_asked_for_by_the_state_of_the_run(
+    webhook: Webhook, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert notifications.ping("/start") == [] and webhook.paths == []  # there is none
+    monkeypatch.setenv(notifications.PING_URL, f"{webhook.url}/?key=1")
+    for state in ("/start", "", "/fail"):
+        assert notifications.ping(state, wait=no_wait) == []
+    once = [f"/secret-token{state}?key=1" for state in ("/start", "", "/fail")]
+    assert webhook.paths == [once[0], *once]  # the first attempt was answered with 503
+
+
+def test_a_dead_mans_switch_that_is_not_reached_is_reported_without_its_url(monkeypatch: pytest.MonkeyPatch) -> None:
+    for url in ("http://127.0.0.1:9/secret", "no url, secret", "unknown://secret"):
+        monkeypatch.setenv(notifications.PING_URL, url)
+        (failure,) = notifications.ping(wait=no_wait)
+        assert failure.startswith("the dead-man's switch was not reached") and "secret" not in failure
 
 
 def test_without_anybody_to_notify_nothing_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
