@@ -36,10 +36,14 @@ def ui(
     load_params()  # outside the project's root this would make a new, empty store
     from pipeline.tracking import runs, ui_views
 
-    client = runs.connect()
-    ui_views.save(client)
     uri = runs.tracking_uri()
     served = uri.startswith("http")  # by somebody else
+    if not served:
+        from pipeline.serving.server import listen
+
+        listen(host, port).close()  # the addresses below are of this server, not of one that has the port already
+    client = runs.connect()
+    ui_views.save(client)
     for name, address in ui_views.addresses(uri if served else f"http://{host}:{port}", runs.experiment_id(client)):
         print(f"{name:8}{address}", flush=True)
     if served:

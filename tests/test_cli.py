@@ -1,5 +1,6 @@
 """`sentiment` starts at once and says what is missing."""
 
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -30,6 +31,14 @@ def test_a_summary_without_reports_says_how_to_make_them(project: Path) -> None:
     done = sentiment(project, "summary")
     assert done.returncode == 3
     assert done.stderr == "error: reports/metrics/single.json does not exist; run `dvc repro` to make it\n"
+
+
+def test_the_ui_on_a_port_in_use_prints_no_address(project: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        done = sentiment(project, "ui", "--port", str(other.getsockname()[1]))
+    assert done.returncode == 1 and not done.stdout
+    assert "cannot be listened on: Address already in use; name another --port" in done.stderr
+    assert not (project / "mlflow.db").exists()
 
 
 def test_the_ui_outside_a_project_makes_no_store(tmp_path: Path) -> None:

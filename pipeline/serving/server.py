@@ -43,7 +43,7 @@ def serve(uri: str | None, host: str, port: int) -> None:
     Raises:
         UsageError, PipelineError: as in `files.load`, or the address cannot be listened on.
     """
-    listening = _listen(host, port)
+    listening = listen(host, port)
     model = load(uri)
     import uvicorn
     from mlflow.pyfunc import scoring_server
@@ -63,8 +63,12 @@ def serve(uri: str | None, host: str, port: int) -> None:
         Announced(uvicorn.Config(app, log_level="warning")).run(sockets=[listening])
 
 
-def _listen(host: str, port: int) -> socket.socket:
-    """Takes the port before the model loads: one in use is reported at once, and early connections wait."""
+def listen(host: str, port: int) -> socket.socket:
+    """Takes a port at once, before anything is loaded, so that early connections wait.
+
+    Raises:
+        PipelineError: it cannot be taken; most often it is in use.
+    """
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
         # asyncio sends an answer at once only on a socket whose protocol is named; on others it takes 40 ms more.

@@ -31,6 +31,7 @@ def test_the_committed_params_are_valid_and_name_the_real_data_set() -> None:
         ("cell: lstm", "cell: transformer", "models.single.cell: input should be 'lstm', 'gru' or 'simple_rnn'"),
         ("  single:", "  Single Model:", "models.Single Model"),
         ("  single:", "  ngrams:", "models.ngrams.[key]: a model cannot have this name"),
+        ("epochs: 8", "epochs: 99999999999999999999", "train.epochs: input should be less than 2147483648"),
         ("clip_norm: 1.0", "clip_norm: .inf", "train.clip_norm: input should be a finite number"),
         ("test: mcnemar", "test: anova", "gate.test: input should be 'mcnemar' or 'bootstrap' (found 'anova')"),
         ("level: 0.05", "level: 95", "gate.level: input should be less than 0.5 (found 95)"),
