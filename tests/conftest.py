@@ -20,7 +20,7 @@ from pipeline.data.sources import SAMPLE
 from pipeline.registry import decisions
 
 ROOT = Path(__file__).parent.parent
-pytest_plugins = ["retraining_fixtures"]
+pytest_plugins = ["retraining_fixtures", "store_fixtures"]
 
 # A shared, noisy machine says nothing about how long an example should take.
 settings.register_profile("no deadline", deadline=None)

@@ -168,7 +168,7 @@ def _connected(name: str | None) -> "tuple[MlflowClient, str]":
     from pipeline.registry import versions
     from pipeline.tracking import runs
 
-    chosen, client = _registered_model(name), runs.connect()
+    chosen, client = _registered_model(name), runs.connect_to_read()
     versions.require_registered(client, chosen)
     return client, chosen
 

@@ -187,7 +187,7 @@ def main() -> None:
     """Scores reviews with a model, in the process that `score` starts."""
     model_uri, reviews_file, out = sys.argv[1:4]
     reviews = read_table(Path(reviews_file), ("id", "text"))
-    runs.connect()
+    runs.connect_to_read()
     import mlflow
 
     model, texts = mlflow.pyfunc.load_model(model_uri), reviews[["text"]]

@@ -71,7 +71,7 @@ def reproduce(name: str, alias_or_version: str, *, tolerance: float, allow_dirty
         PipelineError: what was recorded does not suffice, the commit is not in this repository, the version was made
             from a dirty tree, or the pipeline failed.
     """
-    client = runs.connect()
+    client = runs.connect_to_read()
     version = versions.resolve(client, name, alias_or_version)
     run = runs.find_run(client, str(version.run_id))
     if run is None:

@@ -9,7 +9,7 @@ from typing import Any
 
 from pipeline.project import checkouts, provenance
 from pipeline.project.atomic import read_json
-from pipeline.project.errors import PipelineError
+from pipeline.project.errors import PipelineError, store_errors
 from pipeline.project.params import Params
 from pipeline.project.paths import REGISTRY_REPORT, RETRAIN_RECORDS, run_file
 from pipeline.registry import decisions, versions
@@ -94,11 +94,11 @@ def conclude(record: Record, past: list[Record], *, commit: bool) -> None:
 @contextmanager
 def _warning(consequence: str) -> Iterator[None]:
     """Prints what the block raises where a store is away or refuses, or the disk is full, and goes on."""
-    from mlflow.exceptions import MlflowException
-
     try:
         yield
-    except (PipelineError, MlflowException, OSError) as error:
+    except Exception as error:
+        if not isinstance(error, (PipelineError, OSError, *store_errors())):
+            raise
         print(f"warning: {consequence}: {one_line(error)}", flush=True)
 
 

@@ -40,6 +40,7 @@ def retrain(
     """
     with _failure_notified(dry_run=dry_run):
         _require_checkout(commit)
+        runs.tracking_uri()  # wrong usage is told before anything is done
         params = load_params()
     with exclusive(LOCK, "a retraining"):
         if dry_run:
@@ -55,7 +56,7 @@ def _failure_notified(*, dry_run: bool = False) -> Iterator[None]:
     """Notifies somebody where the run fails before it has a record."""
     try:
         yield
-    except PipelineError as error:
+    except Exception as error:
         for failure in [] if dry_run else notifications.notify(FAILED, f"retraining failed: {error}"):
             print(f"warning: {failure}", flush=True)
         raise
@@ -131,6 +132,8 @@ def _work(record: Record, past: list[Record], params: Params, *, force: bool, de
         if refused := [str(finding) for finding in findings if finding.problem]:
             raise DataError(f"{'; '.join(refused)}; it stands in {intake.QUARANTINE}, and nothing was trained")
     with records.timed(record, "decision"):
+        if runs.store_exists():
+            runs.connect()
         _forget_another_store(params.dataset)
         found = train_or_skip.decide(params, known, past, force=force, may_score=True)
         before, unfinished = conclusion.before_training(params), records.unfinished(past) or {}

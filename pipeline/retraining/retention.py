@@ -51,7 +51,7 @@ def plan(params: RetentionParams, dataset: str, past: list[Record]) -> Plan:
     old_records = tuple(past[: max(len(past) - params.records, 0)])
     if not runs.store_exists():
         return Plan(old_records)
-    client, name = runs.connect(), versions.registered_name(dataset)
+    client, name = runs.connect_to_read(), versions.registered_name(dataset)
     if problem := next(history_problems(client, name), None):
         print(f"warning: no run or version is removed: {problem.what}; see `sentiment registry verify`", flush=True)
         return Plan(old_records)

@@ -38,14 +38,14 @@ class Trigger:
 def is_registered(dataset: str) -> bool:
     """Whether the store knows the registered model of `dataset`; a store that is not there yet is not made."""
     named = f"name = '{versions.registered_name(dataset)}'"
-    return runs.store_exists() and bool(runs.connect().search_registered_models(named))
+    return runs.store_exists() and bool(runs.connect_to_read().search_registered_models(named))
 
 
 def aliased(dataset: str) -> "dict[str, ModelVersion]":
     """Returns champion and challenger of `dataset` by alias, those there are; a store that is not there is not made."""
     if not is_registered(dataset):
         return {}
-    client, name = runs.connect(), versions.registered_name(dataset)
+    client, name = runs.connect_to_read(), versions.registered_name(dataset)
     numbers = client.get_registered_model(name).aliases
     aliases = [alias for alias in (versions.CHAMPION, versions.CHALLENGER) if alias in numbers]
     return {alias: client.get_model_version(name, str(numbers[alias])) for alias in aliases}
@@ -83,7 +83,7 @@ def triggers(params: Params, known: Known, *, unfinished: int | None, force: boo
 
 
 def _evidence(version: "ModelVersion", name: str) -> "pd.DataFrame | None":
-    return evidence.load_table(runs.connect(), str(version.run_id), name)
+    return evidence.load_table(runs.connect_to_read(), str(version.run_id), name)
 
 
 def _age(champion: "ModelVersion", limit: int) -> Trigger:

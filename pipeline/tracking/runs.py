@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING, Any
 
 from pipeline.project import provenance
 from pipeline.project.atomic import read_json
-from pipeline.project.errors import PipelineError
+from pipeline.project.errors import PipelineError, UsageError, store_errors
 from pipeline.project.params import PARAMS_FILE
 from pipeline.project.paths import BATCHES, LABELLED_POINTER, evaluation_reports, metrics_file
-from pipeline.tracking import run_description
+from pipeline.tracking import availability, run_description
+from pipeline.tracking.availability import SQLITE
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -33,7 +34,6 @@ INPUTS = {context: BATCHES / split for context, split in (("training", "train"),
 """The data sets of a training, by MLflow's name of what they are for."""
 SYSTEM_METRICS_INTERVAL_S = 2
 """So that a run of half a minute gets a curve too."""
-_SQLITE = "sqlite:///"
 _DIGEST_LENGTH = 36  # MLflow's limit
 _SLICES = "tables/slices.json"
 
@@ -44,57 +44,109 @@ def store_root() -> Path:
 
 
 def tracking_uri() -> str:
-    """Returns `MLFLOW_TRACKING_URI`, else the SQLite file of the main checkout; a relative SQLite path is its too."""
-    uri = os.environ.get("MLFLOW_TRACKING_URI") or f"{_SQLITE}mlflow.db"
-    return f"{_SQLITE}{store_root() / uri.removeprefix(_SQLITE)}" if uri.startswith(_SQLITE) else uri
+    """Returns `MLFLOW_TRACKING_URI`, else the SQLite file of the main checkout; a relative SQLite path is its too.
+
+    Raises:
+        UsageError: it names a SQLite file that cannot be, as its folder does not exist.
+    """
+    uri = os.environ.get("MLFLOW_TRACKING_URI") or f"{SQLITE}mlflow.db"
+    if not uri.startswith(SQLITE):
+        return uri
+    file = store_root() / uri.removeprefix(SQLITE)
+    if not file.parent.is_dir() or file.is_dir():  # MLflow would make a folder for a mistyped name
+        what = "is a folder" if file.is_dir() else f"cannot be a file: there is no folder {file.parent}"
+        raise UsageError(f"MLFLOW_TRACKING_URI={uri} is wrong: {file} {what}")
+    return f"{SQLITE}{file}"
 
 
 def store_folder() -> Path:
     """Returns the folder for what belongs beside the store: that of a SQLite store, else of the main checkout."""
+    file = _sqlite_file()
+    return file.parent.resolve() if file else store_root()
+
+
+def _sqlite_file() -> Path | None:
     uri = tracking_uri()
-    return Path(uri.removeprefix(_SQLITE)).parent.resolve() if uri.startswith(_SQLITE) else store_root()
+    return Path(uri.removeprefix(SQLITE)) if uri.startswith(SQLITE) else None
 
 
 def store_exists() -> bool:
-    """Whether there is a store to connect to: `connect` makes a SQLite file that is not there."""
-    uri = tracking_uri()
-    return not uri.startswith(_SQLITE) or Path(uri.removeprefix(_SQLITE)).exists()
+    """Whether there is a store to read: `connect` makes a SQLite file that is not there.
+
+    Raises:
+        PipelineError: it is damaged, locked or another MLflow's, or the server does not answer.
+    """
+    uri, file = tracking_uri(), _sqlite_file()
+    if file:
+        return availability.sqlite_store_exists(file)
+    if uri.startswith("http"):
+        with _told(uri):
+            availability.require_answer(uri)
+    return True
 
 
 @cache
 def connect() -> "MlflowClient":
-    """Returns a client of the tracking store, with the experiment in place and the runs of dead processes closed.
+    """Returns a client of the tracking store for a command that writes: with the experiment in place, and the runs of
+    dead processes closed.
 
     Raises:
         PipelineError: the store does not answer or cannot be opened, or the experiment was deleted.
     """
-    # A server that is away is reported at once, not after minutes of retries.
-    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
-    os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "20")
-    import mlflow
-    from mlflow.exceptions import MlflowException
-
-    uri = tracking_uri()
-    mlflow.set_tracking_uri(uri)
-    client = mlflow.MlflowClient()
-    try:
-        _ensure_experiment(client, uri)
+    store_exists()
+    client = _client(tracking_uri())
+    with _told(tracking_uri()):
+        _ensure_experiment(client)
         _close_dead_runs(client)
-    except (MlflowException, OSError) as error:
-        raise PipelineError(
-            f"the MLflow tracking store {uri} cannot be used ({' '.join(str(error).split())[:200]}); start it, or "
-            "unset MLFLOW_TRACKING_URI to track in mlflow.db"
-        ) from error
     return client
 
 
-def _ensure_experiment(client: "MlflowClient", uri: str) -> None:
+def connect_to_read() -> "MlflowClient":
+    """Returns a client of the tracking store for a command that changes nothing in it, and makes none.
+
+    Raises:
+        PipelineError: there is no store, or it does not answer or cannot be opened.
+    """
+    if connect.cache_info().currsize:
+        return connect()
+    if not store_exists():
+        raise PipelineError(
+            f"there is no registry at {_sqlite_file()}; run `dvc repro`, or set MLFLOW_TRACKING_URI to another store"
+        )
+    return _client(tracking_uri())
+
+
+def _client(uri: str) -> "MlflowClient":
+    import mlflow
+
+    mlflow.set_tracking_uri(uri)
+    return mlflow.MlflowClient()
+
+
+@contextmanager
+def _told(uri: str) -> Iterator[None]:
+    """Turns what MLflow raises of the store in the block into a sentence with the remedy."""
+    try:
+        yield
+    except Exception as error:
+        if not isinstance(error, (OSError, *store_errors())):
+            raise
+        remedy = (
+            "start it, or unset MLFLOW_TRACKING_URI to track in mlflow.db"
+            if uri.startswith("http")
+            else "where it is damaged, `sentiment registry restore` puts a backup in its place"
+        )
+        reason = " ".join(str(error).split())[:200]
+        raise PipelineError(f"the MLflow tracking store {uri} cannot be used ({reason}); {remedy}") from error
+
+
+def _ensure_experiment(client: "MlflowClient") -> None:
     from mlflow.exceptions import MlflowException
 
     experiment = client.get_experiment_by_name(EXPERIMENT)
     if experiment is None:
         # A server decides itself where artifacts go; a database is told, or they would go to ./mlruns.
-        location = None if uri.startswith("http") else (store_folder() / "mlartifacts").as_uri()
+        location = None if tracking_uri().startswith("http") else (store_folder() / "mlartifacts").as_uri()
         kind = {"mlflow.experimentKind": "custom_model_development"}  # the UI opens on training runs, not on traces
         try:
             client.create_experiment(EXPERIMENT, artifact_location=location, tags=kind)
@@ -106,9 +158,9 @@ def _ensure_experiment(client: "MlflowClient", uri: str) -> None:
 
 
 def experiment_id(client: "MlflowClient") -> str:
-    """Returns the id of the project's experiment."""
+    """Returns the id of the project's experiment, which `connect` made."""
     experiment = client.get_experiment_by_name(EXPERIMENT)
-    assert experiment is not None  # `connect` made it
+    assert experiment is not None
     return experiment.experiment_id
 
 
@@ -159,9 +211,10 @@ def run_name(model: str, tags: Mapping[str, str], begun: datetime) -> str:
 
 def find_run(client: "MlflowClient", run_id: str) -> "Run | None":
     """Returns the run `run_id`, or the one that was restored from its outputs; None if neither is there any more."""
-    for condition in (f"attributes.run_id = '{run_id}'", f"tags.restored_from = '{run_id}'"):
-        if found := client.search_runs([experiment_id(client)], condition, max_results=1):
-            return found[0]
+    if experiment := client.get_experiment_by_name(EXPERIMENT):
+        for condition in (f"attributes.run_id = '{run_id}'", f"tags.restored_from = '{run_id}'"):
+            if found := client.search_runs([experiment.experiment_id], condition, max_results=1):
+                return found[0]
     return None
 
 

@@ -1,14 +1,11 @@
 """What the MLflow store holds of a training is enough to tell runs apart, and to know what became of each."""
 
 import json
-import shutil
-from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from conftest import track_in
 from tracked_runs import evaluation, history, track_evaluation, track_training
 
 from pipeline.project import provenance
@@ -19,27 +16,6 @@ from pipeline.tracking import restoration, runs
 if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities import Run
-
-
-@pytest.fixture(scope="module")
-def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with an empty store; making it takes seconds."""
-    folder = tmp_path_factory.mktemp("store")
-    with pytest.MonkeyPatch.context() as patch:
-        track_in(folder, patch)
-        runs.connect.cache_clear()
-        runs.connect()
-        runs.connect.cache_clear()
-    return folder
-
-
-@pytest.fixture
-def client(store: Path, project: Path) -> "Iterator[MlflowClient]":
-    """A client of a store of the test's own, in the test's project folder."""
-    shutil.copy(store / "mlflow.db", project)
-    runs.connect.cache_clear()
-    yield runs.connect()
-    runs.connect.cache_clear()
 
 
 def note(client: "MlflowClient", run_id: str) -> str:
