@@ -33,7 +33,7 @@ class BusyError(PipelineError):
     exit_code = 75
 
 
-_STORE_ERRORS = {"mlflow.exceptions": "MlflowException", "sqlalchemy.exc": "SQLAlchemyError"}
+_STORE_ERRORS = {"mlflow.exceptions": "MlflowException", "sqlalchemy.exc": "SQLAlchemyError", "sqlite3": "Error"}
 
 
 def store_errors() -> tuple[type[Exception], ...]:
@@ -43,7 +43,7 @@ def store_errors() -> tuple[type[Exception], ...]:
 
 def store_error(error: Exception) -> PipelineError:
     """Returns the sentence for one of `store_errors`: MLflow's own, or of a database the first line and the remedy."""
-    if type(error).__module__.startswith("sqlalchemy"):
+    if type(error).__module__.startswith(("sqlalchemy", "sqlite3")):
         reason = str(error).strip().partition("\n")[0]
         return PipelineError(
             f"the database of the MLflow store cannot be used ({reason}); where another process holds it, wait for it, "
