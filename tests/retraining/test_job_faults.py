@@ -1,5 +1,6 @@
 """What goes wrong around the scheduled job is reported, and costs nothing but the one run."""
 
+import base64
 import json
 import os
 import re
@@ -7,12 +8,15 @@ import shutil
 import sqlite3
 import subprocess
 import sys
+import threading
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
 import pytest
 from conftest import edit_params
+from mlflow import MlflowClient
 from retraining_fixtures import age_champion, champions, drop, mlflow_runs, outcomes, records, rows, verified
-from retraining_project import reviews
+from retraining_project import NAME, reviews
 from warm import Warm
 
 pytestmark = pytest.mark.e2e
@@ -50,6 +54,18 @@ def test_a_new_store_gets_a_champion_again(project: Path, warm: Warm) -> None:
     assert "Running stage 'train'" not in done.out
     assert outcomes(project) == ["PROMOTED", "PROMOTED"] and records(project)[-1]["champion_after"] == "1"
     assert warm.run(project, "retrain").code == 0 and outcomes(project)[-1] == "SKIPPED"
+
+
+def test_a_champion_that_was_deleted_is_no_idle_run(project: Path, warm: Warm) -> None:
+    client = MlflowClient(f"sqlite:///{project / 'mlflow.db'}")
+    client.delete_model_version(NAME, "1")
+    done = warm.run(project, "retrain")
+    assert done.code == 1 and outcomes(project)[-1] == "FAILED", done.out
+    assert f"error: {NAME} has no champion: version 1, which is it by the last decision, was deleted" in done.out
+    assert warm.run(project, "registry", "gate").code == 1  # registers what is trained here
+    assert warm.run(project, "registry", "promote", "2", "--reason", "the same").code == 0
+    assert warm.run(project, "retrain").code == 0 and outcomes(project)[-1] == "SKIPPED"
+    assert verified(warm, project)
 
 
 @pytest.mark.parametrize("claimed_path", ["reports/train/tiny", "data/labelled/reviews"])
@@ -116,6 +132,37 @@ def test_a_tracking_server_that_is_away_is_reported_and_caught_up_with(project: 
     assert len(rows(project)) == 10
     assert warm.run(project, "retrain").code == 0
     assert [run["retrain.outcome"] for run in mlflow_runs(project)] == ["PROMOTED", "FAILED", "SKIPPED"]
+
+
+def test_a_password_in_the_tracking_uri_is_used_and_written_nowhere(project: Path, warm: Warm) -> None:
+    seen: set[str] = set()
+
+    class Refusing(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            seen.add(self.headers.get("Authorization", ""))
+            self.send_error(401)
+
+        do_POST = do_GET
+
+        def log_message(self, *_: object) -> None: ...
+
+    drop(project, reviews(10))
+    with HTTPServer(("127.0.0.1", 0), Refusing) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        uri = f"http://ann:s3cret@127.0.0.1:{server.server_port}"
+        env = os.environ | {"MLFLOW_TRACKING_URI": uri, "PYTHONPATH": str(project)}
+        command = [sys.executable, "-m", "pipeline.cli", "retrain", "--commit"]
+        env["SENTIMENT_NOTIFY_COMMAND"] = f"cat > {project.parent / 'sent'}"
+        done = subprocess.run(command, cwd=project, env=env, capture_output=True, text=True)
+        server.shutdown()
+    assert done.returncode == 1 and f"http://127.0.0.1:{server.server_port} cannot be used" in done.stderr
+    assert seen == {f"Basic {base64.b64encode(b'ann:s3cret').decode()}"}
+    assert warm.run(project, "retrain", "--commit").code == 0
+    committed = subprocess.run(["git", "log", "--patch", "--all"], cwd=project, capture_output=True, text=True).stdout
+    assert "reports/retrain/000002.json" in committed
+    written = [done.stdout, done.stderr, committed, (project.parent / "sent").read_text()]
+    written += [file.read_bytes().decode(errors="replace") for file in project.rglob("*") if file.is_file()]
+    assert not [text[:200] for text in written if "s3cret" in text or "ann:" in text]
 
 
 def test_a_conflict_in_git_is_reported_before_anything_is_done(project: Path, warm: Warm) -> None:
