@@ -244,7 +244,13 @@ class _Contest:
         new_rows: int | None = 0
         if champion is not None:
             roles["champion"] = self.versions[champion]
-            predictions["champion"] = self._predictions(champion)
+            try:
+                predictions["champion"] = self._predictions(champion)
+            except PipelineError as error:
+                raise PipelineError(
+                    f"the champion, version {champion}, cannot be measured ({error}); put its files back from a backup "
+                    "of mlartifacts/, or `sentiment registry promote` another version"
+                ) from error
             known = evidence.load_table(registry.client, str(roles["champion"].run_id), evidence.TRAINING_ROWS)
             new_rows = evidence.new_rows(self.rows, known)
             most_right = comparison.right(predictions["champion"]).sum()

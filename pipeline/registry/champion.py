@@ -64,8 +64,8 @@ class Registry:
         return self.lines[-1]["to"] if self.lines else versions.alias_version(self.client, self.name, versions.CHAMPION)
 
     def require_alias(self) -> None:
-        """Raises PipelineError if somebody moved the alias without a decision."""
-        if problem := moved_alias(versions.alias_version(self.client, self.name, versions.CHAMPION), self.champion):
+        """Raises PipelineError if somebody deleted the champion, or moved the alias without a decision."""
+        if problem := moved_alias(self.client, self.name, self.champion):
             raise PipelineError(problem)
 
     def decide(self, choose: Callable[[], Choice | Entry | None]) -> Entry | None:
@@ -175,16 +175,34 @@ def opened(name: str, *, create: bool = False, accept_damage: bool = False) -> I
         raise PipelineError(f"MLflow refused a change of {name}: {' '.join(str(error).split())[:300]}") from error
 
 
-def moved_alias(alias: str | None, champion: str | None) -> str | None:
-    """Says that the alias is not where the last decision has it, and how to mend that; None where it is."""
+def moved_alias(client: "MlflowClient", name: str, champion: str | None) -> str | None:
+    """Says that the alias is not at the `champion` of the last decision, or this one was deleted, and how to mend that;
+    None where all is well."""
+    alias = versions.alias_version(client, name, versions.CHAMPION)
     if alias == champion:
         return None
+    if champion and champion not in (left := versions.all_versions(client, name)):
+        others = f"makes one of the versions {', '.join(left)} champion" if left else "makes it champion"
+        first = "" if left else "`dvc repro --force --single-item register` registers what is trained here, then "
+        return (
+            f"{name} has no champion: version {champion}, which is it by the last decision, was deleted; {first}"
+            f"`sentiment registry promote VERSION --reason …` {others}"
+        )
     where = f"at version {alias}" if alias else "nowhere"
     decided = f"version {champion}" if champion else "none"
     return (
         f"the alias champion points {where}, but by the last decision the champion is {decided}: it was moved without "
         "a decision; `sentiment registry promote VERSION --reason …` enters the version that is to be champion"
     )
+
+
+def lost_champion(client: "MlflowClient", name: str) -> str | None:
+    """Says that the version that the last decision made champion is it no more, as somebody deleted it or moved the
+    alias, and how to mend that; None where all is well, or the history is damaged, or a decision not completed yet."""
+    history = decisions.read(client, name)
+    if not history.entries or not history.applied or history.problems:
+        return None
+    return moved_alias(client, name, history.entries[-1]["to"])
 
 
 def promote(name: str, alias_or_version: str, reason: str, *, accept_damage: bool = False) -> Entry | None:

@@ -146,8 +146,8 @@ def ensure_version(
 
 
 def find_version(client: "MlflowClient", name: str, candidate: Candidate) -> "ModelVersion | None":
-    """Returns the version that is what the candidate is, by whichever run, None where there is none yet; a version that
-    is older than the tags of `Candidate.identity` gets them."""
+    """Returns the version that is what the candidate is, by whichever run, None where there is none yet that can be
+    served; a version that is older than the tags of `Candidate.identity` gets them."""
     wanted = candidate.identity()
     for number, version in all_versions(client, name).items():
         if version.tags.get(WEIGHTS) != wanted[WEIGHTS]:
@@ -156,7 +156,9 @@ def find_version(client: "MlflowClient", name: str, candidate: Candidate) -> "Mo
         for tag, value in missing.items():
             client.set_model_version_tag(name, number, tag, value)
         if wanted.items() <= (version.tags | missing).items():
-            return version
+            with suppress(PipelineError):  # files that somebody removed or changed: a version of its own replaces it
+                require_servable(version)
+                return version
     return None
 
 

@@ -6,9 +6,12 @@ from typing import Any
 from pipeline.data import intake
 from pipeline.data.intake import Finding, Known
 from pipeline.data.labelled import read_labelled
+from pipeline.project.errors import PipelineError
 from pipeline.project.params import Params
+from pipeline.registry import champion, versions
 from pipeline.retraining import pipeline_state, records, retention, triggers
 from pipeline.retraining.records import PROMOTED, REJECTED, Record
+from pipeline.tracking import runs
 
 
 def take_in(params: Params, known: Known, *, dry_run: bool = False) -> tuple[list[Finding], list[str]]:
@@ -38,7 +41,14 @@ def decide(params: Params, known: Known, past: list[Record], *, force: bool, may
 
     Returns:
         What the record says of it: decision (train or skip), reason, key, changed_stages, triggers.
+
+    Raises:
+        PipelineError: the champion was deleted, or moved without a decision: a training would not bring one.
     """
+    if triggers.is_registered(params.dataset):
+        name = versions.registered_name(params.dataset)
+        if lost := champion.lost_champion(runs.connect_to_read(), name):
+            raise PipelineError(lost)
     unfinished = records.unfinished(past)
     number = unfinished["run"] if unfinished else None
     found = triggers.triggers(params, known, unfinished=number, force=force, may_score=may_score)

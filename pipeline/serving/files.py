@@ -1,5 +1,7 @@
 """Scoring with a registered model: a handful of texts, or a file of any size row by row."""
 
+import tempfile
+import weakref
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
@@ -11,7 +13,7 @@ from pipeline.project import tables
 from pipeline.project.atomic import atomic_write
 from pipeline.project.errors import DataError, PipelineError, UsageError
 from pipeline.project.params import load_params
-from pipeline.registry import versions
+from pipeline.registry import champion, versions
 from pipeline.served_model.tokenizer import why_unusable
 from pipeline.tracking import runs
 
@@ -33,7 +35,7 @@ def champion_uri() -> str:
 
 
 def load(uri: str | None) -> "PyFuncModel":
-    """Loads a registered model; `uri` is any that MLflow takes, None the champion.
+    """Loads a copy of a registered model; `uri` is any that MLflow takes, None the champion.
 
     Raises:
         UsageError: there is no such model, or it does not score reviews.
@@ -41,27 +43,33 @@ def load(uri: str | None) -> "PyFuncModel":
     """
     chosen = uri or champion_uri()
     if chosen.startswith(_IN_THE_STORE):
-        if not runs.store_exists():
-            raise PipelineError(
-                f"{chosen} cannot be loaded: there is no registry at {runs.tracking_uri().removeprefix('sqlite:///')}; "
-                "run `dvc repro`, or set MLFLOW_TRACKING_URI"
-            )
-        runs.connect()
+        runs.connect_to_read()
     import mlflow
 
     try:
-        model = mlflow.pyfunc.load_model(chosen)
+        with ExitStack() as copies:  # in the store's own folder MLflow would leave a file, and Python compiled code
+            copy = copies.enter_context(tempfile.TemporaryDirectory())
+            model = mlflow.pyfunc.load_model(chosen, dst_path=copy)
+            weakref.finalize(model, copies.pop_all().close)
     except Exception as error:  # MLflow, Keras and the model's own code raise whatever they like
         reason = " ".join(str(error).split())[:300]
         if uri is None:
-            raise PipelineError(
-                f"{chosen} cannot be loaded ({reason}); `dvc repro` trains and registers one"
-            ) from error
+            raise PipelineError(_without_champion(reason)) from error
         raise UsageError(f"--model {uri} cannot be loaded: {reason}") from error
     outputs = model.metadata.get_output_schema()
     if outputs is None or not set(SCORES) <= set(outputs.input_names()):
         raise UsageError(f"--model {chosen} does not score reviews: its output is not {', '.join(SCORES)}")
     return model
+
+
+def _without_champion(reason: str) -> str:
+    """Says why there is no champion to load, and how to get one."""
+    client, name = runs.connect_to_read(), versions.registered_name(load_params().dataset)
+    if lost := champion.lost_champion(client, name):
+        return lost
+    registered = bool(client.search_registered_models(f"name = '{name}'"))
+    remedy = "`sentiment registry verify` says how to mend it" if registered else "`dvc repro` trains and registers one"
+    return f"{champion_uri()} cannot be loaded ({reason}); {remedy}"
 
 
 def score_texts(model: "PyFuncModel", texts: Sequence[str]) -> list[dict[str, Any]]:

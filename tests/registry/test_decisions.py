@@ -412,7 +412,7 @@ def test_a_version_that_was_deleted_before_its_decision_was_applied_stands_in_no
     facts = {"decision": "promoted", "from": "1", "to": "3", "reason": "cut short", "evidence": {}}
     decisions.append(client, NAME, history(client), facts, "cut")
     client.delete_model_version(NAME, "3")
-    with pytest.raises(PipelineError, match="by the last decision the champion is version 3"):
+    with pytest.raises(PipelineError, match="version 3, which is it by the last decision, was deleted"):
         champion.rollback(NAME, "why")
     champion.promote(NAME, "2", "the other one")
     assert alias(client) == "2" and problems(client) == []

@@ -267,7 +267,7 @@ result = verify()
 """,
     )
     expected = [
-        ("though its process is gone", "marked it KILLED"),
+        ("though its process is gone", "marks it KILLED"),
         ("(stray) is RUNNING and says of no process", "mlflow runs delete"),
         ("(lost) has lost its outputs", "mlflow runs delete"),
         ("000 holds the outputs of a run that is not in the store", "remove the folder"),
@@ -279,6 +279,138 @@ result = verify()
     assert len(result) == len(expected), result
     for what, mend in expected:
         assert mend in found[what][0][1]
+
+
+TIDY = """
+import subprocess
+def mlflow(*arguments):
+    subprocess.run([sys.executable, "-m", "mlflow", *arguments], check=True, capture_output=True)
+def gc(): mlflow("gc", "--backend-store-uri", "sqlite:///mlflow.db", "--tracking-uri", "sqlite:///mlflow.db")
+def run_of(number): return client.get_model_version(NAME, number).run_id
+"""
+
+
+def test_a_former_champion_whose_run_and_files_were_collected_is_registered_anew(project: Path) -> None:
+    result = in_folder(
+        project,
+        TIDY
+        + """
+client.delete_logged_model(client.get_model_version(NAME, "1").source.removeprefix("models:/"))
+client.delete_run(run_of("1"))
+gc()
+result = [verify()]
+trained_project.train("a", new_reviews=3)
+result += [register()["decision"], champion_now()]
+client.delete_model_version(NAME, "1")
+result += [verify()]
+""",
+    )
+    files, run = result[0]
+    assert files[0].startswith("version 1: the files of") and run[0].startswith("version 1 belongs to run")
+    assert all("or delete the version in MLflow's UI" in mend for _, mend in (files, run))
+    assert result[1:] == ["promoted", "3", []]
+
+
+@pytest.mark.state("two")
+def test_a_champion_that_cannot_be_measured_names_the_way_out_and_it_works(project: Path) -> None:
+    result = in_folder(
+        project,
+        TIDY
+        + """
+client.delete_logged_model(client.get_model_version(NAME, "1").source.removeprefix("models:/"))
+client.delete_run(run_of("1"))
+gc()
+result = [refused(register)]
+champion.promote(NAME, "2", "the other one has no files")
+result += [register()["decision"], champion_now(), [what for what, _ in verify() if "version 2" in what]]
+""",
+    )
+    assert "the champion, version 1, cannot be measured" in result[0]
+    assert "`sentiment registry promote` another version" in result[0]
+    assert result[1:] == ["promoted", "2", []]
+
+
+def test_a_run_in_the_trash_is_restored_from_there(project: Path) -> None:
+    result = in_folder(
+        project,
+        TIDY
+        + """
+client.delete_run(run_of("2"))
+result = [verify(), run_of("2")]
+mlflow(*result[0][0][1].strip("`").split()[1:])
+result += [verify()]
+""",
+    )
+    found, run_id, afterwards = result
+    assert [what.endswith(f"run {run_id}, which is in MLflow's trash") for what, _ in found] == [True, True]
+    assert {mend for _, mend in found} == {f"`mlflow runs restore --run-id {run_id}`"} and afterwards == []
+
+
+def test_an_experiment_that_was_renamed_makes_no_orphans_and_is_named_back(project: Path) -> None:
+    result = in_folder(
+        project,
+        TIDY
+        + """
+client.rename_experiment(runs.experiment_id(client), "mine")
+runs.connect.cache_clear()
+client = runs.connect()
+result = [verify()]
+for command in result[0][0][1].split("`")[1::2]:
+    mlflow(*command.split()[1:])
+result += [verify(), register()["decision"]]
+""",
+    )
+    found, *afterwards = result
+    assert len(found) == 3 and all("in the experiment mine, which was imdb-sentiment" in what for what, _ in found)
+    assert not any("remove" in mend or "delete" in mend for _, mend in found)
+    assert afterwards == [[], "promoted"]
+
+
+def test_verify_advises_nothing_that_a_registered_version_would_miss(project: Path) -> None:
+    result = in_folder(
+        project,
+        TIDY
+        + """
+import shutil
+reopened, collected = run_of("2"), run_of("1")
+client.update_run(reopened, "RUNNING")
+client.delete_tag(reopened, "process.host")
+held = Path(client.get_run(collected).info.artifact_uri.removeprefix("file://"))
+shutil.copytree(held, "aside")
+client.delete_run(collected)
+gc()
+shutil.copytree("aside", held)
+result = verify()
+client.set_terminated(reopened)
+shutil.rmtree(Path("mlartifacts") / reopened)
+result += verify()
+""",
+    )
+    (running,) = [problem for problem in result if "is RUNNING" in problem[0]]
+    assert "set_terminated" in running[1]
+    (lost,) = [problem for problem in result if "has lost its outputs" in problem[0]]
+    assert lost[1] == "put its files back from a backup of mlartifacts/"
+    assert not any("runs delete" in mend or "remove the folder" in mend for _, mend in result)
+
+
+@pytest.mark.state("one")
+def test_a_champion_that_was_deleted_is_told_and_the_remedy_makes_one(project: Path) -> None:
+    result = in_folder(
+        project,
+        """
+from pipeline.serving import files
+client.delete_model_version(NAME, "1")
+result = [verify(), refused(lambda: files.load(None)), refused(lambda: champion.rollback(NAME, "why"))]
+result += [refused(register)]
+champion.promote(NAME, "2", "it is the same")
+result += [champion_now(), verify(), register()["decision"]]
+""",
+    )
+    ((what, mend),) = result[0]
+    assert "has no champion: version 1" in what and "--single-item register` registers what is trained here" in mend
+    assert result[1] == result[2] == f"{what}; {mend}"
+    assert "makes one of the versions 2 champion" in result[3]
+    assert result[4:] == ["2", [], "promoted"]
 
 
 def test_the_commands_answer_in_a_sentence_and_with_an_exit_code(project: Path) -> None:
