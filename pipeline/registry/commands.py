@@ -136,6 +136,18 @@ def verify(name: Name = None) -> None:
 
 
 @app.command()
+def relocate() -> None:
+    """Enter where the local store's files are, after the project was moved or copied; the other place stays as it is.
+
+    Every command that writes does so, unless a run is RUNNING.
+    """
+    from pipeline.tracking import runs
+
+    entered = runs.relocate()
+    print(f"{entered} places were entered anew" if entered else "the store's files are where it has them")
+
+
+@app.command()
 def reproduce(
     version: Version,
     name: Name = None,

@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING, Any
 
 from pipeline.project import provenance
 from pipeline.project.atomic import read_json
+from pipeline.project.credentials import TRACKING_URI
 from pipeline.project.errors import PipelineError, UsageError, store_errors
 from pipeline.project.params import PARAMS_FILE
 from pipeline.project.paths import BATCHES, LABELLED_POINTER, evaluation_reports, metrics_file
-from pipeline.tracking import availability, run_description
+from pipeline.tracking import availability, relocation, run_description
 from pipeline.tracking.availability import SQLITE
 
 if TYPE_CHECKING:
@@ -87,17 +88,21 @@ def store_exists() -> bool:
 
 @cache
 def connect() -> "MlflowClient":
-    """Returns a client of the tracking store for a command that writes: with the experiment in place, and the runs of
-    dead processes closed.
+    """Returns a client of the tracking store for a command that writes: with the experiment in place, the runs of dead
+    processes closed, and the files' places entered anew where the project was moved or copied.
 
     Raises:
-        PipelineError: the store does not answer or cannot be opened, or the experiment was deleted.
+        PipelineError: the store does not answer or cannot be opened, the experiment was deleted, or the project was
+            moved or copied while a run may be at work on it.
     """
     store_exists()
     client = _client(tracking_uri())
     with _told(tracking_uri()):
         _ensure_experiment(client)
         _close_dead_runs(client)
+        if misplaced_artifacts():
+            _require_no_run(client)
+            relocate()
     return client
 
 
@@ -110,10 +115,49 @@ def connect_to_read() -> "MlflowClient":
     if connect.cache_info().currsize:
         return connect()
     if not store_exists():
+        raise _no_store()
+    if not misplaced_artifacts():
+        return _client(tracking_uri())
+    named, file = tracking_uri(), _sqlite_file()
+    assert file
+    client = _client(f"{SQLITE}{relocation.readable_copy(file)}")
+    os.environ[TRACKING_URI] = named  # MLflow set it to the copy, for the processes that this one starts
+    return client
+
+
+def misplaced_artifacts() -> bool:
+    """Whether a local store says that files are in another project's folder, as this one was moved or copied."""
+    file = _sqlite_file()
+    return bool(file and file.exists() and relocation.misplaced(file))
+
+
+def relocate() -> int:
+    """Enters where the files of a local store are now; see `relocation.relocate`. Returns how many places were entered.
+
+    Raises:
+        UsageError: the store is on a server.
+        PipelineError: there is none, or it cannot be used.
+    """
+    file = _sqlite_file()
+    if file is None:
+        raise UsageError(f"{tracking_uri()} is no local store: who runs it decides where its files are")
+    if not store_exists():
+        raise _no_store()
+    return relocation.relocate(file)
+
+
+def _require_no_run(client: "MlflowClient") -> None:
+    if at_work := client.search_runs([experiment_id(client)], "attributes.status = 'RUNNING'", max_results=1):
         raise PipelineError(
-            f"there is no registry at {_sqlite_file()}; run `dvc repro`, or set MLFLOW_TRACKING_URI to another store"
+            f"the project was moved or copied to {store_folder()}, and run {at_work[0].info.run_id} is RUNNING; let it "
+            "end, or if nothing here is at work on it: `sentiment registry relocate` enters where the store's files are"
         )
-    return _client(tracking_uri())
+
+
+def _no_store() -> PipelineError:
+    return PipelineError(
+        f"there is no registry at {_sqlite_file()}; run `dvc repro`, or set MLFLOW_TRACKING_URI to another store"
+    )
 
 
 def _client(uri: str) -> "MlflowClient":
@@ -146,7 +190,7 @@ def _ensure_experiment(client: "MlflowClient") -> None:
     experiment = client.get_experiment_by_name(EXPERIMENT)
     if experiment is None:
         # A server decides itself where artifacts go; a database is told, or they would go to ./mlruns.
-        location = None if tracking_uri().startswith("http") else (store_folder() / "mlartifacts").as_uri()
+        location = None if tracking_uri().startswith("http") else (store_folder() / relocation.ARTIFACTS).as_uri()
         kind = {"mlflow.experimentKind": "custom_model_development"}  # the UI opens on training runs, not on traces
         try:
             client.create_experiment(EXPERIMENT, artifact_location=location, tags=kind)
@@ -154,7 +198,10 @@ def _ensure_experiment(client: "MlflowClient") -> None:
             if error.error_code != "RESOURCE_ALREADY_EXISTS":  # else another process was quicker
                 raise
     elif experiment.lifecycle_stage == "deleted":
-        raise PipelineError(f"the experiment {EXPERIMENT} was deleted; restore it with `mlflow experiments restore`")
+        raise PipelineError(
+            f"the experiment {EXPERIMENT} was deleted: `{TRACKING_URI}={tracking_uri()} mlflow experiments restore "
+            f"--experiment-id {experiment.experiment_id}` brings it back, with its runs"
+        )
 
 
 def experiment_id(client: "MlflowClient") -> str:
