@@ -83,6 +83,8 @@ def test_a_run_whose_process_was_killed_is_closed_and_described_where_it_is_a_tr
             client.set_tag(run_id, name, "0.0" if name == "process.started" else value)  # another one with its number
         client.update_run(run_id, status="RUNNING")
     runs.connect.cache_clear()
+    runs.connect_to_read()
+    assert {run.info.status for run in found_runs(client)} == {"RUNNING"}  # a read is a read
     runs.connect()
     assert {run.info.status for run in found_runs(client)} == {"KILLED"}
     assert "**single** on **sample**: interrupted" in note(client, training)
