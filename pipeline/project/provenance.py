@@ -18,6 +18,8 @@ COMMIT = "mlflow.source.git.commit"
 """MLflow's own tag: its UI shows it as the run's version."""
 DIRTY = "git.dirty"
 EXPERIMENT = "dvc.experiment"
+CPU = "cpu"
+"""The tag with the kind of CPU; see `cpu`."""
 HOST, _PID, _STARTED = "process.host", "process.pid", "process.started"
 _LIBRARIES = ("tensorflow", "keras", "numpy", "mlflow", "dvc")
 WRITTEN_BY_JOBS = ("dvc.lock", "reports", "data/labelled")
@@ -37,7 +39,7 @@ def identity_tags(inputs: Iterable[Path]) -> dict[str, str]:
     code = {DIRTY: "unknown"} if commit is None else {COMMIT: commit, DIRTY: str(bool(changes())).lower()}
     return {
         "python": platform.python_version(),
-        "cpu": cpu(),
+        CPU: cpu(),
         **{f"version.{name}": metadata.version(name) for name in _LIBRARIES},
         **{md5_tag(path): digests[str(path)] for path in inputs if str(path) in digests},
         **{name: value for name, value in dvc.items() if value},

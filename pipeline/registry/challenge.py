@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from mlflow.entities.model_registry import ModelVersion
 
 _LOCK = Path(".dvc/tmp/register.lock")
-_TAGS = ("dataset", "seed", "device", "python", "version.", "md5.", "git.", "mlflow.source.git.commit")
+_TAGS = ("dataset", "seed", "device", "cpu", "python", "version.", "md5.", "git.", "mlflow.source.git.commit")
 """Tags of a run, by their beginnings, that say what a model was made from."""
 _SHOWN = ("seq", "when", "decision", "from", "to", "reason")
 _SHOWN_DECISIONS = 10

@@ -13,6 +13,7 @@ from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 from pipeline import served_model
+from pipeline.project import provenance
 from pipeline.project.atomic import write_json
 from pipeline.project.errors import PipelineError, UsageError
 from pipeline.project.paths import VOCABULARY, model_file
@@ -35,6 +36,7 @@ PARAMS = "params_sha256"
 SERVED_PARAMS = ("cell", "embedding_dim", "recurrent_units", "pooling", "dense_units", "max_tokens")
 FILES = "files_sha256"
 LATENCY = "latency_ms"
+MACHINE = ("device", provenance.CPU)
 _ARTIFACT = "model"
 _SERVED_MODEL = Path(served_model.__file__).parent
 _REQUIREMENTS = ("keras", "mlflow", "numpy", "pandas", "tensorflow")
@@ -136,6 +138,7 @@ def ensure_version(
         run_id=candidate.run_id,
         model_id=model_id,
         tags=candidate.identity()
+        | _machine(client, candidate.run_id)
         | {"model": candidate.model, FILES: files_digest(model_uri), LATENCY: f"{latency_ms:.2f}"},
         description=_description(client, candidate.run_id, card),
     )
@@ -171,6 +174,12 @@ def _missing_identity(client: "MlflowClient", version: "ModelVersion") -> dict[s
     if PARAMS not in version.tags and (run := runs.find_run(client, str(version.run_id))):
         found[PARAMS] = params_digest(run.data.params)
     return found
+
+
+def _machine(client: "MlflowClient", run_id: str) -> dict[str, str]:
+    """Returns the tags of a training that say on what it ran: the same inputs end in other weights on another kind."""
+    tags = client.get_run(run_id).data.tags
+    return {name: tags[name] for name in MACHINE if name in tags}
 
 
 def _description(client: "MlflowClient", run_id: str, card: str) -> str:

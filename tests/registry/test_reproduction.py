@@ -6,10 +6,13 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
+import pandas as pd
 import pytest
 from conftest import ROOT
+from mlflow import MlflowClient
 from ruamel.yaml import YAML
 
+from pipeline.project import provenance
 from pipeline.registry.reproduction import METRICS, Made, compare, read_made
 
 sys.path.insert(0, str(ROOT / "scripts"))
@@ -21,7 +24,10 @@ MADE = Made(
     weights_sha256="d" * 64,
     metrics=dict.fromkeys(METRICS, 0.5) | {"reviews": 48, "slices": 0},
     device="CPU",
+    cpu="AMD EPYC avx2 fma",
+    predictions=pd.DataFrame({"id": [f"test/{i}" for i in range(100)], "logit": [1.0, -1.0] * 50}),
 )
+ELSEWHERE = replace(MADE, weights_sha256="e" * 64, cpu="Intel Xeon avx2 avx512f fma")
 
 
 def verdicts(made: Made, *, deterministic: bool = True, tolerance: float = 0.01) -> dict[str, str]:
@@ -42,7 +48,7 @@ def test_the_same_is_the_same() -> None:
         (replace(MADE, weights_sha256="e" * 64), {"weights": "differs"}),
         (
             replace(MADE, weights_sha256="e" * 64, device="GPU: H100"),
-            {"weights": "not compared: CPU then, GPU: H100 now"},
+            {"weights": "not compared: CPU then, GPU: H100 now", "test labels": "within 8%"},
         ),
         (replace(MADE, metrics=MADE.metrics | {"accuracy": 0.495}), {"test accuracy": "within 0.01"}),
         (replace(MADE, metrics=MADE.metrics | {"accuracy": 0.485}), {"test accuracy": "differs"}),
@@ -55,7 +61,36 @@ def test_what_differs_is_named(made: Made, expected: dict[str, str]) -> None:
 
 def test_weights_are_held_to_be_the_same_only_after_a_deterministic_training() -> None:
     other = replace(MADE, weights_sha256="e" * 64)
-    assert verdicts(other, deterministic=False) == {"weights": "not compared: deterministic is false"}
+    assert verdicts(other, deterministic=False) == {
+        "weights": "not compared: deterministic is false",
+        "test labels": "within 8%",
+    }
+
+
+def with_other_labels(count: int) -> pd.DataFrame:
+    """The predictions with the label of the first `count` turned."""
+    assert MADE.predictions is not None
+    turned = MADE.predictions["logit"].where(MADE.predictions.index >= count, -MADE.predictions["logit"])
+    return MADE.predictions.assign(logit=turned).iloc[::-1]
+
+
+@pytest.mark.parametrize(("count", "verdict"), [(0, "within 8%"), (8, "within 8%"), (9, "differs")])
+def test_on_another_kind_of_cpu_predictions_are_compared_instead_of_weights(count: int, verdict: str) -> None:
+    made = replace(ELSEWHERE, predictions=with_other_labels(count))
+    rows = {row.what: row for row in compare(MADE, made, deterministic=True, tolerance=0.01)}
+    assert rows["weights"].verdict == "not compared: another kind of CPU (AMD EPYC then, Intel Xeon avx512f now)"
+    assert rows["test labels"][1:] == ("100 reviews", f"{count} others", verdict)
+
+
+def test_without_predictions_of_these_reviews_none_are_compared() -> None:
+    assert "no predictions" in verdicts(replace(ELSEWHERE, predictions=None))["test labels"]
+    assert MADE.predictions is not None
+    others = MADE.predictions.assign(id=[f"other/{i}" for i in range(100)])
+    assert verdicts(replace(ELSEWHERE, predictions=others))["test labels"] == "differs"
+
+
+def test_the_same_weights_are_the_same_on_any_kind_of_cpu() -> None:
+    assert verdicts(replace(ELSEWHERE, weights_sha256=MADE.weights_sha256)) == {}
 
 
 RECORD = {"weights_sha256": "d" * 64, "tags": {"device": "CPU"}}
@@ -91,7 +126,7 @@ def test_what_was_made_is_read_from_where_its_own_commit_puts_it(tmp_path: Path,
     (tmp_path / "models/tokenizer").mkdir()
     (tmp_path / "models/tokenizer/vocabulary.txt").write_text("words")
     made = read_made(tmp_path, "m")
-    assert made.weights_sha256 == "d" * 64 and made.device == "CPU"
+    assert made.weights_sha256 == "d" * 64 and made.device == "CPU" and made.cpu == provenance.cpu()
     assert made.metrics == METRICS_FILE and made.outputs == {"data/raw": "a" * 32}
 
 
@@ -136,3 +171,7 @@ def test_a_version_is_made_again_in_a_scratch_clone(tmp_path: Path) -> None:
         (row,) = [line for line in table.splitlines() if line.startswith(f"{what} ")]
         assert row.endswith("same"), table
     assert "differs" not in table and "test accuracy" in table
+
+    store = MlflowClient(f"sqlite:///{tmp_path / 'mlflow.db'}")
+    (version,) = store.search_model_versions("name = 'imdb-sentiment-sample'")
+    assert version.tags["cpu"] == provenance.cpu() and version.tags["device"] == "CPU"
