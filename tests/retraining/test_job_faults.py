@@ -5,10 +5,12 @@ import json
 import os
 import re
 import shutil
+import socket
 import sqlite3
 import subprocess
 import sys
 import threading
+import time
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
@@ -163,6 +165,57 @@ def test_a_password_in_the_tracking_uri_is_used_and_written_nowhere(project: Pat
     written = [done.stdout, done.stderr, committed, (project.parent / "sent").read_text()]
     written += [file.read_bytes().decode(errors="replace") for file in project.rglob("*") if file.is_file()]
     assert not [text[:200] for text in written if "s3cret" in text or "ann:" in text]
+
+
+def test_a_damaged_store_is_notified_and_once_it_is_mended_the_next_run_goes_on(project: Path, warm: Warm) -> None:
+    store, sent = project / "mlflow.db", project / "printed-sent"
+    content = store.read_bytes()
+    store.write_bytes(os.urandom(100) + content[100:])
+    drop(project, reviews(30))
+    done = warm.run(project, "retrain", SENTIMENT_NOTIFY_COMMAND=f"cat > {sent}")
+    assert done.code == 1 and "Traceback" not in done.out
+    assert "mlflow.db is damaged" in sent.read_text() and "`sentiment registry restore`" in sent.read_text()
+    store.write_bytes(content)
+    assert warm.run(project, "retrain").code == 0
+    assert outcomes(project) == ["PROMOTED", "FAILED", "PROMOTED"] and verified(warm, project)
+
+
+def test_a_copied_project_trains_and_deletes_in_its_own_folder_alone(project: Path, warm: Warm) -> None:
+    def files(folder: Path) -> dict[str, bytes]:
+        return {str(file): file.read_bytes() for file in [folder / "mlflow.db", *folder.glob("mlartifacts/**/*.*")]}
+
+    copy = project.parent / "copied project"
+    shutil.rmtree(copy, ignore_errors=True)
+    subprocess.run(["cp", "-a", str(project), str(copy)], check=True)
+    before = files(project)
+    drop(copy, reviews(30))
+    done = warm.run(copy, "retrain")
+    assert done.code == 0, done.out
+    with sqlite3.connect(copy / "mlflow.db") as database:
+        database.execute("update runs set start_time = start_time - 200 * 86400000")
+    assert "runs are past their time" in warm.run(copy, "retrain").out
+    assert files(project) == before
+    shutil.rmtree(project / "mlartifacts")
+    assert champions(copy) == ["1", "2"] and verified(warm, copy)
+
+
+def test_a_server_that_accepts_and_never_answers_is_notified_within_half_a_minute(project: Path, warm: Warm) -> None:
+    sent = project / "printed-sent"
+    began = time.monotonic()
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        uri = f"http://127.0.0.1:{server.getsockname()[1]}"
+        done = warm.run(project, "retrain", MLFLOW_TRACKING_URI=uri, SENTIMENT_NOTIFY_COMMAND=f"cat > {sent}")
+    assert time.monotonic() - began < 30
+    assert done.code == 1 and f"{uri} cannot be used" in sent.read_text()
+
+
+def test_a_store_in_a_folder_that_is_not_there_is_wrong_usage_and_makes_nothing(project: Path, warm: Warm) -> None:
+    sent = project / "printed-sent"
+    done = warm.run(
+        project, "retrain", MLFLOW_TRACKING_URI="sqlite:///nowhere/db", SENTIMENT_NOTIFY_COMMAND=f"cat > {sent}"
+    )
+    assert done.code == 2 and "there is no folder" in sent.read_text()
+    assert not (project / "nowhere").exists() and len(records(project)) == 1
 
 
 def test_a_conflict_in_git_is_reported_before_anything_is_done(project: Path, warm: Warm) -> None:
