@@ -2,7 +2,7 @@
 somebody is notified, git commits. What fails of the latter is a warning, and the next run makes up for it.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -82,13 +82,18 @@ def conclude(record: Record, past: list[Record], *, commit: bool) -> None:
             records.publish(one)
     for one in [*past[-1:], record]:
         if one["outcome"] != SKIPPED and not one.get("told"):
-            for failure in notifications.notify(one["outcome"], _message(one)):
-                print(f"warning: {failure}", flush=True)
+            warn(notifications.notify(one["outcome"], _message(one)))
             with _warning("that somebody was notified is not noted, the next run notifies again"):
                 records.write(one | {"told": True})
     if commit:
         with _warning("nothing was committed"):
             _commit(record)
+
+
+def warn(failures: Iterable[str]) -> None:
+    """Prints what failed and is not worth the run."""
+    for failure in failures:
+        print(f"warning: {failure}", flush=True)
 
 
 @contextmanager

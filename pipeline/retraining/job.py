@@ -15,7 +15,7 @@ from pathlib import Path
 from pipeline.data import intake
 from pipeline.data.intake import Known
 from pipeline.project import checkouts, provenance
-from pipeline.project.errors import DataError, PipelineError, UsageError
+from pipeline.project.errors import BusyError, DataError, PipelineError, UsageError
 from pipeline.project.locks import JOB_LOCK, exclusive
 from pipeline.project.params import Params, load_params
 from pipeline.project.paths import REGISTRY_REPORT, REPORTS
@@ -38,28 +38,51 @@ def retrain(
         DataError: data was rejected.
         PipelineError: it failed; the record says so too, and somebody was notified.
     """
-    with _failure_notified(dry_run=dry_run):
-        _require_checkout(commit)
-        runs.tracking_uri()  # wrong usage is told before anything is done
-        params = load_params()
-    with exclusive(LOCK, "a retraining"):
-        if dry_run:
+    if dry_run:
+        params = _checked_params(commit)
+        with exclusive(LOCK, "a retraining"):
             train_or_skip.explain(params, force=force)
-            return SKIPPED
-        os.environ[JOB_LOCK] = str(LOCK.resolve())  # whatever this process starts ends with it
-        minutes = params.retrain.max_minutes if max_minutes is None else max_minutes
-        return _run(params, force=force, commit=commit, deadline=time.monotonic() + 60 * minutes)
+        return SKIPPED
+    with _end_pinged():
+        with _failure_notified():
+            params = _checked_params(commit)
+        with exclusive(LOCK, "a retraining"):
+            conclusion.warn(notifications.ping("/start"))
+            os.environ[JOB_LOCK] = str(LOCK.resolve())  # whatever this process starts ends with it
+            minutes = params.retrain.max_minutes if max_minutes is None else max_minutes
+            return _run(params, force=force, commit=commit, deadline=time.monotonic() + 60 * minutes)
 
 
 @contextmanager
-def _failure_notified(*, dry_run: bool = False) -> Iterator[None]:
+def _end_pinged() -> Iterator[None]:
+    """Lets a dead-man's switch know how the block ended, if it was not that another run is under way."""
+    state: str | None = "/fail"
+    try:
+        yield
+        state = ""
+    except BusyError:
+        state = None
+        raise
+    finally:
+        if state is not None:
+            conclusion.warn(notifications.ping(state))
+
+
+@contextmanager
+def _failure_notified() -> Iterator[None]:
     """Notifies somebody where the run fails before it has a record."""
     try:
         yield
     except Exception as error:
-        for failure in [] if dry_run else notifications.notify(FAILED, f"retraining failed: {error}"):
-            print(f"warning: {failure}", flush=True)
+        conclusion.warn(notifications.notify(FAILED, f"retraining failed: {error}"))
         raise
+
+
+def _checked_params(commit: bool) -> Params:
+    """Returns params.yaml; raises UsageError or PipelineError where the run must not begin."""
+    _require_checkout(commit)
+    runs.tracking_uri()
+    return load_params()
 
 
 def _require_checkout(commit: bool) -> None:

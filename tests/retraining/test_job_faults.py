@@ -138,11 +138,17 @@ def test_a_tracking_server_that_is_away_is_reported_and_caught_up_with(project: 
 
 def test_a_password_in_the_tracking_uri_is_used_and_written_nowhere(project: Path, warm: Warm) -> None:
     seen: set[str] = set()
+    pinged: list[str] = []
 
     class Refusing(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
-            seen.add(self.headers.get("Authorization", ""))
-            self.send_error(401)
+            if self.path.startswith("/ping"):
+                pinged.append(self.path)
+                self.send_response(200)
+                self.end_headers()
+            else:
+                seen.add(self.headers.get("Authorization", ""))
+                self.send_error(401)
 
         do_POST = do_GET
 
@@ -154,9 +160,12 @@ def test_a_password_in_the_tracking_uri_is_used_and_written_nowhere(project: Pat
         uri = f"http://ann:s3cret@127.0.0.1:{server.server_port}"
         env = os.environ | {"MLFLOW_TRACKING_URI": uri, "PYTHONPATH": str(project)}
         command = [sys.executable, "-m", "pipeline.cli", "retrain", "--commit"]
+        env["SENTIMENT_PING_URL"] = f"http://127.0.0.1:{server.server_port}/ping"
         env["SENTIMENT_NOTIFY_COMMAND"] = f"cat > {project.parent / 'sent'}"
         done = subprocess.run(command, cwd=project, env=env, capture_output=True, text=True)
+        idle = subprocess.run([*command[:-1], "--max-minutes", "1"], cwd=project, env=env | {"MLFLOW_TRACKING_URI": ""})
         server.shutdown()
+    assert idle.returncode == 0 and pinged == ["/ping/start", "/ping/fail", "/ping/start", "/ping"]
     assert done.returncode == 1 and f"http://127.0.0.1:{server.server_port} cannot be used" in done.stderr
     assert seen == {f"Basic {base64.b64encode(b'ann:s3cret').decode()}"}
     assert warm.run(project, "retrain", "--commit").code == 0
