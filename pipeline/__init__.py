@@ -1,5 +1,6 @@
 """IMDB review sentiment: download, check, tokenize, batch, train, compare and register, by machine."""
 
+import getpass
 import os
 
 from pipeline.project.credentials import hide_tracking_password
@@ -18,5 +19,9 @@ for _name, _value in {
     "TF_CPP_MIN_LOG_LEVEL": "3",
 }.items():
     os.environ.setdefault(_name, _value)
+try:
+    getpass.getuser()
+except (KeyError, OSError):  # a container's user without a name: DVC and MLflow ask for it too
+    os.environ["LOGNAME"] = str(os.getuid())
 hide_tracking_password()
 exit_with_job()

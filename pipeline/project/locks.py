@@ -61,11 +61,7 @@ def exclusive(path: Path, what: str) -> Iterator[None]:
 
 def author() -> str:
     """Returns who acts: user@host."""
-    try:
-        user = getpass.getuser()
-    except (KeyError, OSError):  # a container's user without a name
-        user = str(os.getuid())
-    return f"{user}@{platform.node()}"
+    return f"{getpass.getuser()}@{platform.node()}"
 
 
 def exit_with_job() -> None:

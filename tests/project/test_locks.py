@@ -76,5 +76,20 @@ def test_the_lock_of_a_dead_job_is_free_when_its_last_process_has_ended(tmp_path
         pass
 
 
+def test_a_user_without_a_name_is_known_by_his_number() -> None:
+    program = """
+import getpass, os, pwd
+def unknown(uid):
+    raise KeyError(f"getpwuid(): uid not found: {uid}")
+pwd.getpwuid = unknown  # as in a container that runs as a number
+import pipeline
+from pipeline.project.locks import author
+assert getpass.getuser() == str(os.getuid()) and author().startswith(f"{os.getuid()}@"), author()
+"""
+    env = {name: value for name, value in os.environ.items() if name not in ("LOGNAME", "USER", "LNAME", "USERNAME")}
+    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, env=env, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
 def held(lock: Path):
     return exclusive(lock, "a job")
