@@ -2,6 +2,7 @@
 
 import json as json_format
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -68,7 +69,8 @@ def show(version: Version, name: Name = None) -> None:
         "run": f"{found.run_id}" + ("" if tags else " (gone)"),
         "git commit": tags.get("mlflow.source.git.commit", "-"),
         "git dirty": tags.get("git.dirty", "-"),
-        **{tag: tags.get(tag, "-") for tag in ("dataset", "device")},
+        "dataset": tags.get("dataset", "-"),
+        **{tag: found.tags.get(tag, tags.get(tag, "-")) for tag in versions.MACHINE},
         **{tag: found.tags.get(tag, "-") for tag in ("model", "weights_sha256", "files_sha256", "latency_ms")},
         **{of: f"{value:.4f}" for of, value in sorted(metrics.items()) if of.startswith(("best_", "test/"))},
     }
@@ -145,6 +147,16 @@ def relocate() -> None:
 
     entered = runs.relocate()
     print(f"{entered} places were entered anew" if entered else "the store's files are where it has them")
+
+
+@app.command()
+def restore(
+    file: Annotated[Path | None, typer.Argument(help="The backup.", show_default="the newest beside the store")] = None,
+) -> None:
+    """Put a backup in the place of the local store, and append the decisions again that it lacks and git has."""
+    from pipeline.registry import recovery
+
+    print(recovery.restore(file))
 
 
 @app.command()

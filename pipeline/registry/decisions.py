@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipeline.project.atomic import write_text
+from pipeline.project.errors import PipelineError
 from pipeline.project.locks import author
 from pipeline.project.paths import DECISIONS
 from pipeline.registry.versions import all_versions
@@ -37,7 +38,7 @@ REGISTRY_ID = "decisions.registry"
 """The tag with the history's id: of `<name>-decisions`, and of the registered model itself, so that a history that was
 deleted as a whole is missed."""
 APPLIED = "applied"
-ROLLED_BACK = "rolled back"
+ROLLED_BACK, RESTORED = "rolled back", "restored"
 _PIECE = "entry."
 _PIECE_LENGTH = 50_000
 """Characters: MLflow allows 100,000, a MySQL column 65,535."""
@@ -158,11 +159,15 @@ def append(
         **facts,
         "previous": before["hash"] if before else GENESIS,
     }
-    text = _canonical(entry | {"hash": hash_of(entry)})
+    _send(client, name, entry | {"hash": hash_of(entry)}, applied=applied)
+
+
+def _send(client: "MlflowClient", name: str, entry: Entry, *, applied: bool) -> None:
+    text = _canonical(entry)
     pieces = [text[start : start + _PIECE_LENGTH] for start in range(0, len(text), _PIECE_LENGTH)]
     client.create_model_version(
         decisions_name(name),
-        source=f"sentiment-decision:/{entry_id}",
+        source=f"sentiment-decision:/{entry['id']}",
         tags={f"{_PIECE}{i:04}": piece for i, piece in enumerate(pieces)} | ({APPLIED: "yes"} if applied else {}),
         description=f"{entry['decision']}: version {entry['from'] or 'none'} → {entry['to'] or 'none'}",
     )
@@ -241,6 +246,31 @@ def differences(history: History) -> list[str]:
         elif entries[slot] != line:
             found.append(f"{file}: line {number} is not decision {slot} as the store has it: one of them was edited")
     return found
+
+
+def lacking(history: History) -> list[Entry]:
+    """Returns the entries that git has after the last one of the history, which the store lost, the oldest first.
+
+    Raises:
+        PipelineError: a line of the file is not a decision as it was taken.
+    """
+    file = _exported_file(history)
+    found = []
+    for number, row in enumerate(_rows(file), start=1):
+        entry = _parsed(row)
+        if entry is None or "slot" not in entry or entry.get("hash") != hash_of(entry):
+            raise PipelineError(f"{file}: line {number} is not a decision as it was taken; `git log -p` tells which is")
+        if entry["slot"] > history.last:
+            found.append(entry)
+    return sorted(found, key=lambda entry: entry["slot"])
+
+
+def append_again(client: "MlflowClient", name: str, history: History, entries: Mapping[int, Entry | None]) -> None:
+    """Sends entries, by their slot, to the store that lost them, as they were; for None, and a slot that is none's, a
+    void one takes the number."""
+    for slot in range(history.last + 1, max(entries, default=0) + 1):
+        void = {"slot": 0, "id": uuid.uuid4().hex, "decision": "void", "from": None, "to": None}
+        _send(client, name, entries.get(slot) or void | {"hash": hash_of(void)}, applied=True)
 
 
 def _exported_file(history: History) -> Path:

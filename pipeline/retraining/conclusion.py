@@ -1,5 +1,6 @@
 """How a run of the scheduled job ends: what its training brought, what is past its time goes, the record is written,
-somebody is notified, git commits. What fails of the latter is a warning, and the next run makes up for it.
+the store is backed up, somebody is notified, git commits. What fails of the latter is a warning, and the next run makes
+up for it.
 """
 
 from collections.abc import Iterable, Iterator
@@ -16,7 +17,7 @@ from pipeline.registry import decisions, versions
 from pipeline.retraining import notifications, records, retention, triggers
 from pipeline.retraining.pipeline_state import one_line
 from pipeline.retraining.records import PROMOTED, REJECTED, SKIPPED, Record
-from pipeline.tracking import runs
+from pipeline.tracking import backups, runs
 
 _OUTCOMES = {"first": PROMOTED, "promoted": PROMOTED, "kept": REJECTED}
 _CATCH_UP = 20
@@ -74,12 +75,15 @@ def remove_what_is_past(params: Params, past: list[Record], record: Record) -> N
 
 
 def conclude(record: Record, past: list[Record], *, commit: bool) -> None:
-    """Writes the record, brings it into MLflow, notifies, and commits, also what an earlier run was killed before."""
+    """Writes the record, brings it into MLflow, backs the store up, notifies, and commits, also what an earlier run was
+    killed before."""
     print(f"{record['outcome']}: {record['reason']}", flush=True)
     with _warning("the record is not all written, or not in MLflow yet; the next run does it"):
         records.write(record)
         for one in [*(old for old in past if "mlflow_run" not in old), record][-_CATCH_UP:]:
             records.publish(one)
+    with _warning("the store is not backed up; the next run does it"):
+        backups.back_up()
     for one in [*past[-1:], record]:
         if one["outcome"] != SKIPPED and not one.get("told"):
             warn(notifications.notify(one["outcome"], _message(one)))

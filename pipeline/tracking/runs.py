@@ -62,11 +62,12 @@ def tracking_uri() -> str:
 
 def store_folder() -> Path:
     """Returns the folder for what belongs beside the store: that of a SQLite store, else of the main checkout."""
-    file = _sqlite_file()
+    file = sqlite_file()
     return file.parent.resolve() if file else store_root()
 
 
-def _sqlite_file() -> Path | None:
+def sqlite_file() -> Path | None:
+    """Returns the file of a SQLite store, None where the store is a server's."""
     uri = tracking_uri()
     return Path(uri.removeprefix(SQLITE)) if uri.startswith(SQLITE) else None
 
@@ -77,7 +78,7 @@ def store_exists() -> bool:
     Raises:
         PipelineError: it is damaged, locked or another MLflow's, or the server does not answer.
     """
-    uri, file = tracking_uri(), _sqlite_file()
+    uri, file = tracking_uri(), sqlite_file()
     if file:
         return availability.sqlite_store_exists(file)
     if uri.startswith("http"):
@@ -118,7 +119,7 @@ def connect_to_read() -> "MlflowClient":
         raise _no_store()
     if not misplaced_artifacts():
         return _client(tracking_uri())
-    named, file = tracking_uri(), _sqlite_file()
+    named, file = tracking_uri(), sqlite_file()
     assert file
     client = _client(f"{SQLITE}{relocation.readable_copy(file)}")
     os.environ[TRACKING_URI] = named  # MLflow set it to the copy, for the processes that this one starts
@@ -127,7 +128,7 @@ def connect_to_read() -> "MlflowClient":
 
 def misplaced_artifacts() -> bool:
     """Whether a local store says that files are in another project's folder, as this one was moved or copied."""
-    file = _sqlite_file()
+    file = sqlite_file()
     return bool(file and file.exists() and relocation.misplaced(file))
 
 
@@ -138,7 +139,7 @@ def relocate() -> int:
         UsageError: the store is on a server.
         PipelineError: there is none, or it cannot be used.
     """
-    file = _sqlite_file()
+    file = sqlite_file()
     if file is None:
         raise UsageError(f"{tracking_uri()} is no local store: who runs it decides where its files are")
     if not store_exists():
@@ -156,7 +157,7 @@ def _require_no_run(client: "MlflowClient") -> None:
 
 def _no_store() -> PipelineError:
     return PipelineError(
-        f"there is no registry at {_sqlite_file()}; run `dvc repro`, or set MLFLOW_TRACKING_URI to another store"
+        f"there is no registry at {sqlite_file()}; run `dvc repro`, or set MLFLOW_TRACKING_URI to another store"
     )
 
 

@@ -189,6 +189,37 @@ def test_a_damaged_store_is_notified_and_once_it_is_mended_the_next_run_goes_on(
     assert outcomes(project) == ["PROMOTED", "FAILED", "PROMOTED"] and verified(warm, project)
 
 
+def test_a_lost_store_comes_back_from_its_backup_with_the_decisions_since(project: Path, warm: Warm) -> None:
+    drop(project, reviews(30))
+    assert warm.run(project, "retrain", "--commit").code == 0
+    assert warm.run(project, "retrain").code == 0 and outcomes(project)[-1] == "SKIPPED"
+    assert warm.run(project, "registry", "promote", "1", "--reason", "after the backup").code == 0
+    assert warm.run(project, "registry", "gate").code == 0  # promotes version 2 again, and writes both down for git
+    before = champions(project)
+    (project / "mlflow.db").unlink()
+    done = warm.run(project, "registry", "restore")
+    assert done.code == 0 and "decisions that were appended again: 2" in done.out, done.out
+    assert champions(project) == [*before, "2"] == ["1", "2", "1", "2", "2"] and verified(warm, project)
+    assert warm.run(project, "retrain", "--commit").code == 0
+    assert outcomes(project) == ["PROMOTED", "PROMOTED", "SKIPPED", "SKIPPED"]
+
+
+def test_the_store_is_backed_up_when_it_changed(project: Path, warm: Warm) -> None:
+    def backups() -> list[str]:
+        return sorted(file.name for file in (project / "mlflow.db.backups").iterdir())
+
+    assert backups() == ["000001.db"]
+    assert warm.run(project, "retrain").code == 0 and outcomes(project)[-1] == "SKIPPED"
+    assert backups() == ["000001.db"]
+    drop(project, reviews(30))
+    assert warm.run(project, "retrain").code == 0 and outcomes(project)[-1] == "PROMOTED"
+    assert backups() == ["000001.db", "000002.db"]
+    shutil.rmtree(project / "mlflow.db.backups")
+    (project / "mlflow.db.backups").write_text("no folder")
+    done = warm.run(project, "retrain")
+    assert done.code == 0 and "warning: the store is not backed up; the next run does it" in done.out, done.out
+
+
 def test_a_copied_project_trains_and_deletes_in_its_own_folder_alone(project: Path, warm: Warm) -> None:
     def files(folder: Path) -> dict[str, bytes]:
         return {str(file): file.read_bytes() for file in [folder / "mlflow.db", *folder.glob("mlartifacts/**/*.*")]}
