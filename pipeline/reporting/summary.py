@@ -3,6 +3,7 @@
 import sys
 import textwrap
 from pathlib import Path
+from shlex import quote
 
 from pipeline.project import tables
 from pipeline.project.atomic import read_json
@@ -42,7 +43,7 @@ def table() -> str:
         "registry": registered,
         "report": here / REPORT_PAGE,
         "data docs": here / DATA_DOCS / "index.html",
-        "MLflow UI": f"cd {here} && {Path(sys.executable).with_name('sentiment')} ui",
+        "MLflow UI": f"cd {quote(str(here))} && {quote(str(Path(sys.executable).with_name('sentiment')))} ui",
     }
     return "\n".join([tables.table([HEADER, *rows()]), "", tables.table(list(places.items()), header=False)])
 
