@@ -32,7 +32,10 @@ from pipeline.served_model.tokenizer import why_unusable
 if TYPE_CHECKING:
     import pandas as pd
 
-LABELS = {"0": 0, "1": 1, "negative": 0, "positive": 1}
+LABELS = {"negative": 0, "positive": 1}
+_MISSING_TIMES = ("", "nan", "nat", "none", "null")
+_STRAY_LABELS = 0.01
+"""Share of the rows from which on numbers that are no labels are another scale, if there are at least two."""
 REQUIRED = ("text", "label")
 _UNKNOWN_FACTOR = 60
 _COLUMNS = ("id", "text", "label", "source_file", "source_row", "source_id", "timestamp")
@@ -172,7 +175,7 @@ def examine(file: Path, known: Known, params: IntakeParams) -> Finding:
     with file.open("rb") as opened:
         key = hashlib.file_digest(opened, "sha256").hexdigest()[:16]
     taken = batch_of(key) is not None
-    rows, unusable, problem = ([], [], None) if taken else _read(file, key)
+    rows, unusable, problem = ([], [], None) if taken else read(file, key)
     table = pd.DataFrame(rows, columns=list(_COLUMNS)).astype({**DTYPES, "source_row": "int64"})
     warnings: list[str] = []
     # Of two rows of a file that contradict each other neither is believed.
@@ -202,17 +205,21 @@ def examine(file: Path, known: Known, params: IntakeParams) -> Finding:
     )
 
 
-def _read(file: Path, key: str) -> tuple[list[dict[str, Any]], list[Unusable], str | None]:
-    """Returns the usable rows of a file as a batch has them, the others, and why it cannot be read to its end, None
-    where it can."""
+def read(file: Path, key: str) -> tuple[list[dict[str, Any]], list[Unusable], str | None]:
+    """Returns the usable rows of a file as a batch has them, the others, and why the file is refused as a whole for
+    what is in it, None where it is not: it cannot be read to its end, or its labels are of another scale."""
     rows: list[dict[str, Any]] = []
     unusable: list[Unusable] = []
+    numbers: Counter[str] = Counter()  # that are no labels
     try:
         source = open_source(file)
         if missing := [column for column in REQUIRED if column not in source.types]:
             raise DataError(f"it has no column {' and no column '.join(missing)}; there are {', '.join(source.types)}")
         for row in source.rows():
             if reason := row.problem or _why_refused(row.values):
+                label = row.values.get("label")
+                if read_label(label) is None and _number(label) is not None:
+                    numbers[str(label).strip()] += 1
                 unusable.append(Unusable(row.number, reason, row.original or row.values))
                 continue
             source_id, timestamp = row.values.get("id"), row.values.get("timestamp")
@@ -224,12 +231,12 @@ def _read(file: Path, key: str) -> tuple[list[dict[str, Any]], list[Unusable], s
                     "source_file": file.name,
                     "source_row": row.number,
                     "source_id": None if source_id is None else str(source_id),
-                    "timestamp": None if timestamp is None else str(timestamp),
+                    "timestamp": None if _is_missing(timestamp) else str(timestamp),
                 }
             )
     except DataError as error:
         return rows, unusable, str(error)
-    return rows, unusable, None
+    return rows, unusable, _other_scale(numbers, len(rows) + len(unusable))
 
 
 def _why_refused(values: Mapping[str, Any]) -> str | None:
@@ -241,22 +248,43 @@ def _why_refused(values: Mapping[str, Any]) -> str | None:
         return "the text holds a NUL character"
     if read_label(label) is None:
         return f"the label is not 0, 1, negative or positive: {label!r}"
-    if not _is_time(timestamp):
+    if not _is_missing(timestamp) and not _is_time(timestamp):
         return f"the timestamp is not ISO 8601 nor seconds since 1970: {timestamp!r}"
     return None
 
 
 def read_label(value: Any) -> int | None:
     """Returns 0 or 1 for what a file has as a label, None for what is none."""
-    if isinstance(value, float) and value.is_integer():  # a column of integers with gaps comes as floats
-        value = int(value)
-    return None if isinstance(value, bool) else LABELS.get(str(value).strip().lower())
+    number = _number(value)
+    if number in (0, 1):  # 1.0 too: a column of integers with gaps comes as floats
+        return int(number)
+    return LABELS.get(str(value).strip().lower())
+
+
+def _number(value: Any) -> float | None:
+    """Returns the number that `value` is or spells, None where it is none, and for a truth value or a NaN."""
+    try:
+        number = float(str(value))
+    except ValueError:
+        return None
+    return number if number == number else None
+
+
+def _other_scale(labels: Counter[str], rows: int) -> str | None:
+    """Returns why a file of `rows` rows is refused for the numbers beside 0 and 1 in its column `label`, None where
+    they may be slips: where 1 is the worse of 1 and 2, or one star of five, it must not become a positive review."""
+    if sum(labels.values()) < 2 or sum(labels.values()) <= _STRAY_LABELS * rows:
+        return None
+    found = ", ".join(f"{count:,} × {label}" for label, count in labels.most_common(5))
+    return f"its labels are of another scale than 0 and 1 ({found}); write them as 0 and 1 or negative and positive"
+
+
+def _is_missing(value: Any) -> bool:
+    return value is None or str(value).strip().lower() in _MISSING_TIMES
 
 
 def _is_time(value: Any) -> bool:
-    """Whether `value` is no time at all, a date or time as ISO 8601 has it, or a number of seconds."""
-    if value is None or value == "":
-        return True
+    """Whether `value` is a date or time as ISO 8601 has it, or a number of seconds."""
     try:
         return bool(datetime.fromisoformat(str(value)))
     except ValueError:

@@ -25,6 +25,8 @@ SUFFIXES = (".csv", ".jsonl", ".parquet")
 LONGEST_FIELD = 2**26
 """Characters of a CSV field; a longer one is an unclosed quote, not a review."""
 _PARQUET_ROWS = 512
+_MOST_NESTED = 100
+"""Deeper JSON ends writers and readers that call themselves, also of other programs."""
 
 
 @dataclass(frozen=True)
@@ -86,6 +88,8 @@ class _Lines:
     def __iter__(self) -> Iterator[str]:
         with self._path.open("rb") as file:
             for line in file:
+                if self.position == 0 and line.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+                    raise DataError(f"{self._path} is UTF-16; save it as UTF-8")
                 if self.position == 0 and line.startswith(codecs.BOM_UTF8):
                     self.position, line = len(codecs.BOM_UTF8), line.removeprefix(codecs.BOM_UTF8)
                 try:
@@ -110,8 +114,16 @@ def _csv_source(path: Path) -> Source:
         raise DataError(f"{path} is not CSV with a header line: {lines.problem}")
     if not header:
         raise DataError(f"{path} is empty: a CSV file begins with a line of column names")
-    _require_distinct(path, header)
-    return Source(dict.fromkeys(header, pa.string()), path.stat().st_size, lambda: _csv_rows(path))
+    named = [header[place] for place in _named(header)]
+    _require_distinct(path, named)
+    return Source(dict.fromkeys(named, pa.string()), path.stat().st_size, lambda: _csv_rows(path))
+
+
+def _named(header: Sequence[str]) -> list[int]:
+    """Returns the places of the columns that count: all but those without a name, where there are several of them, as
+    spreadsheets leave them behind."""
+    named = [place for place, name in enumerate(header) if name.strip()]
+    return named if len(header) - len(named) > 1 else list(range(len(header)))
 
 
 def _csv_rows(path: Path) -> Iterator[Row]:
@@ -119,6 +131,7 @@ def _csv_rows(path: Path) -> Iterator[Row]:
     lines = _Lines(path)
     reader = csv.reader(lines, strict=True)
     header = next(reader)
+    named = _named(header)
     number = 0
     while True:
         lines.begin()
@@ -133,7 +146,9 @@ def _csv_rows(path: Path) -> Iterator[Row]:
             continue
         if not problem and len(fields) != len(header):
             problem = f"the row has {len(fields)} fields, the header {len(header)}"
-        values = {} if problem else dict(zip(header, fields, strict=True))
+        if not problem and any(field.strip() for place, field in enumerate(fields) if place not in named):
+            problem = "the row has a value in a column without a name"
+        values = {} if problem else {header[place]: fields[place] for place in named}
         yield Row(number, lines.position, values, problem, "".join(lines.read) if problem else "")
         number += 1
 
@@ -168,6 +183,8 @@ def _parse_object(line: str) -> tuple[dict[str, Any], str | None]:
     """Returns the JSON object in `line`, or an empty one and why there is none."""
     try:
         parsed = json.loads(line)
+        if line.count("[") + line.count("{") > _MOST_NESTED and _depth(parsed) > _MOST_NESTED:
+            return {}, f"the row is nested more than {_MOST_NESTED} deep"
         if "\\ud" in line.lower():  # the escape of a surrogate, perhaps a lone one, which no file can hold
             json.dumps(parsed, ensure_ascii=False).encode("utf-8")
     except UnicodeEncodeError as error:
@@ -175,6 +192,15 @@ def _parse_object(line: str) -> tuple[dict[str, Any], str | None]:
     except (ValueError, RecursionError) as error:
         return {}, f"the row is not JSON: {error}"
     return (parsed, None) if isinstance(parsed, dict) else ({}, "the row is not a JSON object")
+
+
+def _depth(value: Any) -> int:
+    """Returns how many lists and objects stand inside each other in `value`."""
+    depth, level = 0, [value]
+    while level := [one for one in level if isinstance(one, (dict, list))]:
+        depth += 1
+        level = [inner for one in level for inner in (one.values() if isinstance(one, dict) else one)]
+    return depth
 
 
 def _parquet_source(path: Path) -> Source:

@@ -6,6 +6,9 @@ import json
 import os
 import re
 import shutil
+import tempfile
+from collections.abc import Callable
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +17,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.data.intake import Finding, Known, examine, incoming, read_label, take
+from pipeline.data.intake import Finding, Known, examine, incoming, read, read_label, take
 from pipeline.data.labelled import read_labelled
 from pipeline.project.atomic import write_table
 from pipeline.project.errors import PipelineError
@@ -263,3 +266,47 @@ def test_reviews_can_come_before_there_is_any_data_set(project: Path, reviews: p
     params = load_params().retrain.intake
     finding = take_in(drop("first.csv", reviews.head(60)[["text", "label"]]), params)
     assert finding.problem is None and len(read_labelled()) == 60
+
+
+SCALES = ([1, 2], [-1, 0, 1], [1, 2, 3, 4, 5], [0, 1, 2, 3, 4], [0, 0.5, 1], [0, 1, 10])
+
+
+@given(
+    scale=st.sampled_from(SCALES),
+    spelled=st.sampled_from([str, float, lambda number: f" {number} "]),
+    picked=st.lists(st.integers(0, 4), min_size=4, max_size=40),
+)
+def test_a_file_whose_labels_are_of_another_scale_adds_no_row(
+    scale: list[float], spelled: Callable[[float], Any], picked: list[int]
+) -> None:
+    labels = [scale[place % len(scale)] for place in picked]
+    strange = sum(label not in (0, 1) for label in labels)
+    lines = [{"text": f"A film of {row} acts.", "label": spelled(label)} for row, label in enumerate(labels)]
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "scale.jsonl"
+        file.write_text("".join(json.dumps(line) + "\n" for line in lines))
+        rows, unusable, problem = read(file, "key")
+    assert len(rows) == len(labels) - strange == len(labels) - len(unusable)
+    assert bool(problem) == (strange > 1)  # a single one is a slip, and loses its row
+    assert not problem or problem.startswith("its labels are of another scale than 0 and 1 (")
+
+
+def test_few_slips_in_a_large_file_lose_their_rows_alone(raw: pd.DataFrame, params: IntakeParams) -> None:
+    slips = raw.head(2).assign(label=[2, 3])
+    finding = take_in(drop("slips.csv", pd.concat([raw.iloc[2:], slips])[["text", "label"]]), params)
+    assert finding.problem is None and len(finding.good) == 198 and len(finding.unusable) == 2
+
+
+@pytest.mark.parametrize(
+    ("label", "expected"), [("1.0", 1), ("0.0", 0), (Decimal("1.0"), 1), ("1.5", None), ("nan", None)]
+)
+def test_a_label_with_a_point_is_a_label(label: Any, expected: int | None) -> None:
+    assert read_label(label) == expected
+
+
+def test_a_timestamp_that_is_blank_or_no_number_is_missing(tmp_path: Path) -> None:
+    times = ["null", '""', "NaN", '" "', '"NaT"', '"2024-01-31"']
+    lines = [f'{{"text": "A film, {row}.", "label": 1, "timestamp": {time}}}' for row, time in enumerate(times)]
+    (tmp_path / "times.jsonl").write_text("\n".join(lines))
+    rows, unusable, _ = read(tmp_path / "times.jsonl", "key")
+    assert not unusable and [row["timestamp"] for row in rows] == [None] * 5 + ["2024-01-31"]
