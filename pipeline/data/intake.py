@@ -131,12 +131,14 @@ def incoming(params: IntakeParams, now: float | None = None) -> tuple[list[Path]
     now = time.time() if now is None else now
     ready, left = [], []
     for file in sorted(INCOMING.glob("[!.]*")):
-        if not file.is_file():
-            continue
         try:
             file.name.encode("utf-8")
         except UnicodeEncodeError:  # no record could hold it
             left.append(f"{INCOMING}/{file.name!a} is left: its name is not UTF-8; rename it")
+            continue
+        if file.is_symlink() or not file.is_file():  # what a link leads to may be anything, and change
+            kind = "a link" if file.is_symlink() else "no file"
+            left.append(f"{file} is left: it is {kind}; copy the file itself here")
             continue
         age = now - file.stat().st_mtime
         if file.suffix.lower() not in SUFFIXES:

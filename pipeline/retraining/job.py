@@ -12,7 +12,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from pipeline.data import intake
 from pipeline.data.intake import Known
 from pipeline.project import checkouts, provenance
 from pipeline.project.errors import BusyError, DataError, PipelineError, UsageError
@@ -149,11 +148,9 @@ def _work(record: Record, past: list[Record], params: Params, *, force: bool, de
     _require_disk(params.retrain.min_free_gb)
     with records.timed(record, "intake"):
         known = Known()
-        findings, left = train_or_skip.take_in(params, known)
+        findings, left, refused = train_or_skip.take_in(params, known)
         pipeline_state.track_labelled()
-        record |= {"taken_in": [finding.as_dict() for finding in findings], "left": left}
-        if refused := [str(finding) for finding in findings if finding.problem]:
-            raise DataError(f"{'; '.join(refused)}; it stands in {intake.QUARANTINE}, and nothing was trained")
+        record |= {"taken_in": [finding.as_dict() for finding in findings], "left": left, "refused": refused}
     with records.timed(record, "decision"):
         if runs.store_exists():
             runs.connect()
@@ -164,12 +161,15 @@ def _work(record: Record, past: list[Record], params: Params, *, force: bool, de
         record |= found | {name: unfinished.get(name, value) for name, value in before.items()}
     print(f"decision: {record['decision']}: {record['reason']}", flush=True)
     if record["decision"] == "skip":
+        if refused:
+            raise DataError(f"{'; '.join(refused)}; nothing was trained: {record['reason']}")
         record["outcome"] = SKIPPED
         return
     records.write(record)
     with records.timed(record, "repro"):
         pipeline_state.repro(deadline)
     record |= conclusion.after_training(record, params)
+    record["reason"] = "; ".join([record["reason"], *refused])
 
 
 def _require_disk(least_gb: float) -> None:

@@ -6,7 +6,7 @@ from typing import Any
 from pipeline.data import intake
 from pipeline.data.intake import Finding, Known
 from pipeline.data.labelled import read_labelled
-from pipeline.project.errors import PipelineError
+from pipeline.project.errors import DataError, PipelineError
 from pipeline.project.params import Params
 from pipeline.registry import champion, versions
 from pipeline.retraining import pipeline_state, records, retention, triggers
@@ -14,25 +14,36 @@ from pipeline.retraining.records import PROMOTED, REJECTED, Record
 from pipeline.tracking import runs
 
 
-def take_in(params: Params, known: Known, *, dry_run: bool = False) -> tuple[list[Finding], list[str]]:
+def take_in(params: Params, known: Known, *, dry_run: bool = False) -> tuple[list[Finding], list[str], list[str]]:
     """Takes in the files that are ready in `data/incoming/`, in a dry run only into `known`, and prints what they hold.
 
     Returns:
-        What was found in each file, and a sentence about each that is left there.
+        What was found in each file, and a sentence about each that is left there, and about each that is refused or
+        could not be read or moved: none keeps another from being taken in.
     """
     files, left = intake.incoming(params.retrain.intake)
-    findings = []
+    findings, refused = [], []
     for file in files:
-        finding = intake.examine(file, known, params.retrain.intake)
-        if not dry_run and not intake.take(finding):
+        try:
+            finding = intake.examine(file, known, params.retrain.intake)
+            taken = dry_run or intake.take(finding)
+        except Exception as error:  # whatever a library raises for a file that nobody foresaw
+            if isinstance(error, PipelineError) and not isinstance(error, DataError):
+                raise  # a full disk, or a folder that is read-only, is no fault of the file
+            refused.append(f"{file} is left: {type(error).__name__}: {pipeline_state.one_line(error)}")
+            print(refused[-1], flush=True)
+            continue
+        if not taken:
             left.append(f"{file} is left for the next time: it changed while it was read")
             continue
         print(f"would {'refuse' if finding.problem else 'take in'} {finding}" if dry_run else finding, flush=True)
         known.add(finding.added)
         findings.append(finding)
+        if finding.problem:
+            refused.append(f"{finding}; it stands in {intake.QUARANTINE}")
     for sentence in left:
         print(sentence, flush=True)
-    return findings, left
+    return findings, left, refused
 
 
 def decide(params: Params, known: Known, past: list[Record], *, force: bool, may_score: bool) -> dict[str, Any]:
@@ -76,11 +87,12 @@ def decide(params: Params, known: Known, past: list[Record], *, force: bool, may
 def explain(params: Params, *, force: bool) -> None:
     """Prints what a run would do now, and changes nothing."""
     known, past = Known(), records.read_all()
-    findings, _ = take_in(params, known, dry_run=True)
+    _, _, refused = take_in(params, known, dry_run=True)
     found = decide(params, known, past, force=force, may_score=False)
     print(f"changed stages: {', '.join(found['changed_stages']) or 'none'}; key {found['key'][:12]}")
-    refused = "; ".join(str(finding) for finding in findings if finding.problem)
-    print(f"decision: fail: {refused}" if refused else f"decision: {found['decision']}: {found['reason']}")
+    fails = refused and found["decision"] == "skip"
+    sentences = [*refused, found["reason"]] if fails else [found["reason"], *refused]
+    print(f"decision: {'fail' if fails else found['decision']}: {'; '.join(sentences)}")
     print(f"afterwards: {retention.plan(params.retrain.retention, params.dataset, past)}")
     objects = retention.collect_cache(params.retrain.retention, dry=True)
     print(f"after a training, {objects} objects of DVC's cache too")

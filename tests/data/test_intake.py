@@ -213,6 +213,9 @@ def test_files_that_are_being_written_or_of_another_kind_are_left(raw: pd.DataFr
     drop("done.csv", raw)
     young, foreign, hidden = INCOMING / "young.csv", drop("notes.txt", "x"), drop(".hidden.csv", raw)
     young.write_text("text,label\n")
+    link, folder = INCOMING / "link.csv", INCOMING / "table.parquet"
+    link.symlink_to(hidden)
+    folder.mkdir()
     unnamed = INCOMING / os.fsdecode(b"caf\xe9.csv")
     unnamed.write_text("text,label\n")
     future = drop("future.csv", raw)
@@ -222,7 +225,9 @@ def test_files_that_are_being_written_or_of_another_kind_are_left(raw: pd.DataFr
     assert [file.name for file in ready] == ["done.csv", "future.csv"]
     assert [sentence.split(" is left")[0] for sentence in left] == [
         "data/incoming/'caf\\udce9.csv'",
+        str(link),
         str(foreign),
+        str(folder),
         str(young),
     ]
     assert hidden.exists()

@@ -42,6 +42,21 @@ def test_a_damaged_report_fails_the_run_and_once_it_is_mended_the_next_one_goes_
     assert outcomes(project) == ["PROMOTED", "FAILED", "PROMOTED"] and champions(project) == ["1", "2"]
 
 
+def test_a_refused_file_keeps_no_other_from_being_trained_on_and_is_reported(project: Path, warm: Warm) -> None:
+    stars = reviews(10, 700).assign(label=[1, 2, 3, 4, 5] * 2)
+    drop(project, stars, "stars.csv")
+    drop(project, reviews(30), "usable.csv")
+    sent = project.parent / "sent"
+    done = warm.run(project, "retrain", SENTIMENT_NOTIFY_COMMAND=f"cat > {sent}")
+    assert done.code == 0 and outcomes(project)[-1] == "PROMOTED" and len(rows(project)) == 30
+    assert "stars.csv: refused as a whole: its labels are of another scale" in sent.read_text()
+    assert len(records(project)[-1]["refused"]) == 1
+    drop(project, stars, "again.csv")
+    done = warm.run(project, "retrain")
+    assert done.code == 3 and "nothing was trained: no trigger fires" in done.out and len(rows(project)) == 30
+    assert outcomes(project)[-1] == "FAILED" and warm.run(project, "retrain").code == 0
+
+
 def test_a_record_that_cannot_be_read_is_reported(project: Path, warm: Warm) -> None:
     (project / "reports/retrain/000001.json").write_text("{")
     sent = project / "printed-sent"
