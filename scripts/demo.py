@@ -22,7 +22,7 @@ DEMO = ROOT / ".demo"
 BIN = Path(sys.executable).parent
 # What the real run left behind in git is about other data.
 LEFT_OUT = ("reports/", "dvc.lock", "data/labelled/reviews.dvc", ".dvc/config.local")
-NOT_OURS = ("/.git", "/.dvc/tmp/", "/.dvc/cache/")
+NOT_OURS = ("/.git", "/.dvc/tmp/", "/.dvc/cache/", "/.dvc/plots/page.html")
 MEASURED = "reports/noise.json"
 """No stage writes it, and `report` reads it: it says itself which data set it is of."""
 

@@ -1,5 +1,6 @@
 """The demo copies what belongs to the project, with git and without it."""
 
+import os
 import shutil
 import subprocess
 import sys
@@ -56,5 +57,9 @@ def test_make_finds_its_environment_where_the_path_has_a_space(unzipped: Path) -
     python.write_text('#!/bin/sh\necho "ran $*"\n')
     python.chmod(0o755)
     (unzipped / ".venv/.ready").touch()
-    done = subprocess.run(["make", "demo"], cwd=unzipped, capture_output=True, text=True)
+    # The tests may run under a make whose variables and nesting are its own.
+    env = {
+        name: value for name, value in os.environ.items() if name != "VENV" and not name.startswith(("MAKE", "MFLAGS"))
+    }
+    done = subprocess.run(["make", "demo"], cwd=unzipped, env=env, capture_output=True, text=True)
     assert done.returncode == 0 and done.stdout.splitlines()[-1] == "ran scripts/demo.py", done.stderr
