@@ -20,6 +20,12 @@ from pipeline.data.sources import SAMPLE
 from pipeline.registry import decisions
 
 ROOT = Path(__file__).parent.parent
+FAILING_GIT = [
+    ("PATH", "", "git cannot be run"),
+    ("GIT_TEST_ASSUME_DIFFERENT_OWNER", "1", "detected dubious ownership"),
+    ("GIT_DIR", "/nowhere", "not a git repository"),
+]
+"""Environment variables with which git fails in a repository, and what it says."""
 pytest_plugins = ["retraining_fixtures", "store_fixtures"]
 
 # A shared, noisy machine says nothing about how long an example should take.

@@ -83,5 +83,9 @@ def clone_environment(folder: Path, *, without: tuple[str, ...] = ("DVC_",)) -> 
     """Returns the environment of a pipeline in the clone `folder`: this interpreter and its libraries with the clone's
     modules, and no variable that begins like one of `without`."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith(without)}
-    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"
-    return kept | {"PATH": path, "PYTHONPATH": str(folder.resolve())}
+    return kept | {"PATH": search_path(), "PYTHONPATH": str(folder.resolve())}
+
+
+def search_path() -> str:
+    """Returns the PATH on which this interpreter's own programs come first, `python` of dvc.yaml's commands too."""
+    return f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"

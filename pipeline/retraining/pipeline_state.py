@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from pipeline.data.labelled import batches, stated_files
-from pipeline.project.checkouts import DVC
+from pipeline.project.checkouts import DVC, search_path
 from pipeline.project.errors import DataError, PipelineError
 from pipeline.project.paths import LABELLED_POINTER, LABELLED_REVIEWS
 
@@ -125,10 +125,9 @@ def repro(deadline: float) -> None:
         PipelineError: a stage failed, with the sentence that it ended with, or the time was over.
         DataError: the failed stage was `validate`.
     """
-    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"
     process = subprocess.Popen(
         [*DVC, "repro"],
-        env={**os.environ, "PATH": path},
+        env={**os.environ, "PATH": search_path()},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,

@@ -4,6 +4,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
+from conftest import FAILING_GIT
 
 from pipeline.project import checkouts, provenance
 from pipeline.project.checkouts import Head
@@ -60,14 +61,7 @@ def test_a_copy_that_the_repository_ignores_is_not_what_its_commit_holds(
     assert checkouts.head() is None
 
 
-@pytest.mark.parametrize(
-    ("variable", "value", "reason"),
-    [
-        ("PATH", "", "git cannot be run"),
-        ("GIT_TEST_ASSUME_DIFFERENT_OWNER", "1", "dubious ownership"),
-        ("GIT_DIR", "/nowhere", "not a git repository"),
-    ],
-)
+@pytest.mark.parametrize(("variable", "value", "reason"), FAILING_GIT)
 def test_a_git_that_fails_says_why_and_is_not_taken_for_none(
     project_of_a_repository: Path,
     monkeypatch: pytest.MonkeyPatch,

@@ -287,6 +287,10 @@ def mlflow(*arguments):
     subprocess.run([sys.executable, "-m", "mlflow", *arguments], check=True, capture_output=True)
 def gc(): mlflow("gc", "--backend-store-uri", "sqlite:///mlflow.db", "--tracking-uri", "sqlite:///mlflow.db")
 def run_of(number): return client.get_model_version(NAME, number).run_id
+def collect(number):
+    client.delete_logged_model(client.get_model_version(NAME, number).source.removeprefix("models:/"))
+    client.delete_run(run_of(number))
+    gc()
 """
 
 
@@ -295,9 +299,7 @@ def test_a_former_champion_whose_run_and_files_were_collected_is_registered_anew
         project,
         TIDY
         + """
-client.delete_logged_model(client.get_model_version(NAME, "1").source.removeprefix("models:/"))
-client.delete_run(run_of("1"))
-gc()
+collect("1")
 result = [verify()]
 trained_project.train("a", new_reviews=3)
 result += [register()["decision"], champion_now()]
@@ -317,9 +319,7 @@ def test_a_champion_that_cannot_be_measured_names_the_way_out_and_it_works(proje
         project,
         TIDY
         + """
-client.delete_logged_model(client.get_model_version(NAME, "1").source.removeprefix("models:/"))
-client.delete_run(run_of("1"))
-gc()
+collect("1")
 result = [refused(register)]
 champion.promote(NAME, "2", "the other one has no files")
 result += [register()["decision"], champion_now(), [what for what, _ in verify() if "version 2" in what]]

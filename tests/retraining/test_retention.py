@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from conftest import FAILING_GIT
 
 from pipeline.project import checkouts, paths
 from pipeline.project.errors import PipelineError
@@ -140,14 +141,7 @@ def test_of_the_cache_only_what_no_commit_uses_goes(two_commits: Path) -> None:
     assert (two_commits / "data.txt").read_text() == "first"
 
 
-@pytest.mark.parametrize(
-    ("variable", "value", "reason"),
-    [
-        ("PATH", "", "git cannot be run"),
-        ("GIT_TEST_ASSUME_DIFFERENT_OWNER", "1", "detected dubious ownership"),
-        ("GIT_DIR", "/nowhere", "not a git repository"),
-    ],
-)
+@pytest.mark.parametrize(("variable", "value", "reason"), FAILING_GIT)
 def test_where_git_fails_nothing_is_dropped_from_the_cache(
     two_commits: Path, monkeypatch: pytest.MonkeyPatch, variable: str, value: str, reason: str
 ) -> None:
