@@ -76,6 +76,7 @@ def make(folder: Path) -> None:
     (folder / "dvc.yaml").write_text(DVC_YAML)
     (folder / ".gitignore").write_text(GITIGNORE)
     edit_params(folder, retrain__min_new_rows=20, retrain__min_free_gb=0.0, retrain__intake__settle_seconds=0.0)
+    edit_params(folder, split__fresh_rows=0)
     for command in (
         ["git", "init", "--quiet"],
         ["git", "config", "user.name", "A test"],

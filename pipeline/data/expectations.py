@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pipeline.data.copies import keyed
 from pipeline.data.gx import Outcome, Report, Severity, Validation, expect
 from pipeline.project.errors import DataError
 from pipeline.project.params import IntakeParams
@@ -33,16 +34,24 @@ CONTROL_CHARACTERS = r"[\x01-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]"
 FREE_OF_CONTROL_CHARACTERS = 0.95  # IMDB has 0.967 in train and 0.970 in test
 FREE_OF_LINE_BREAK_TAGS = 0.3  # IMDB has 0.41 in train and 0.42 in test
 
-# Where a text must not stand as well. The raw tables are as they came: IMDB's share 123 texts.
-DISJOINT_FROM = {"raw_train": ("raw_test",), "train": ("validation", "test"), "validation": ("test",)}
-FREE_OF_COPIES = ("train", "validation")  # the others keep what they came with: IMDB's 96 in raw train, 199 in test
+# Where a text must not stand as well, by its key. The raw tables are as they came: IMDB's share 123 texts.
+DISJOINT_FROM = {
+    "raw_train": ("raw_test",),
+    "train": ("validation", "test", "fresh"),
+    "validation": ("test", "fresh"),
+    "fresh": ("test",),
+}
+FREE_OF_COPIES = ("train", "validation", "fresh")
+"""The others keep what they came with: IMDB's 99 in raw train, 201 in test."""
+BALANCED = ("raw_train", "raw_test", "train", "validation", "test")
+"""Fresh reviews are as they come."""
 
 
 def expected_rows(dataset: str, dataset_info: Any, split_report: Any) -> dict[str, int]:
     """Returns how many rows each table must have.
 
     The raw tables of `imdb_reviews` have 25,000 each, those of another data set what `dataset_info` says. Test stays
-    whole: it has as many as the raw test. Train and validation have what `split_report` says.
+    whole: it has as many as the raw test. The others have what `split_report` says.
 
     Raises:
         DataError: one of the two lacks a count, or `dataset_info` is of another data set.
@@ -61,7 +70,7 @@ def expected_rows(dataset: str, dataset_info: Any, split_report: Any) -> dict[st
     raw = {split: entry(DATASET_INFO, dataset_info, f"splits.{split}.rows", int) for split in RAW_SPLITS}
     if dataset == "imdb_reviews":
         raw = dict.fromkeys(RAW_SPLITS, IMDB_ROWS)
-    splits = {split: entry(SPLIT_REPORT, split_report, f"rows.{split}", int) for split in ("train", "validation")}
+    splits = {split: entry(SPLIT_REPORT, split_report, f"rows.{split}", int) for split in SPLITS if split != "test"}
     return {"raw_train": raw["train"], "raw_test": raw["test"], **splits, "test": raw["test"]}
 
 
@@ -82,14 +91,14 @@ def validate(tables: Mapping[str, "pd.DataFrame"], rows: Mapping[str, int], data
         name: [one.column for one in outcomes if one.expectation == HAS_TYPE and one.success and one.column]
         for name, outcomes in schema.items()
     }
-    comparable = {name: table for name, table in tables.items() if {"id", "text"} <= set(usable[name])}
+    comparable = {name: keyed(table) for name, table in tables.items() if {"id", "text"} <= set(usable[name])}
     outcomes: list[Outcome] = []
     for name, table in tables.items():
-        content = _content()
+        content = _content(balanced=name in BALANCED)
         expectations = [one for column in usable[name] for one in content[column]]
         if name in comparable:
             others = {other: comparable[other] for other in DISJOINT_FROM.get(name, ()) if other in comparable}
-            table, without_copies = _mark_copies(name, table, others)
+            table, without_copies = _mark_copies(name, comparable[name], others)
             expectations += without_copies
         outcomes += schema[name] + validation.run_by_severity(name, expectations, table)
     validation.context.build_data_docs()
@@ -111,8 +120,8 @@ def _schema(table: "pd.DataFrame", rows: int) -> list[Any]:
     return expectations
 
 
-def _content() -> dict[str, list[Any]]:
-    """Returns what must hold for the values of each column."""
+def _content(*, balanced: bool) -> dict[str, list[Any]]:
+    """Returns what must hold for the values of each column, with `balanced` also for the share of the labels."""
 
     def free_of(regex: str, sentence: str, severity: Severity = "advisory", mostly: float = 1.0) -> Any:
         return expect("ColumnValuesToNotMatchRegex", sentence, severity, column="text", regex=regex, mostly=mostly)
@@ -140,7 +149,7 @@ def _content() -> dict[str, list[Any]]:
         ],
         "label": [
             expect("ColumnValuesToBeInSet", labels, column="label", value_set=[0, 1]),
-            _positive_share(*POSITIVE_SHARE),
+            *([_positive_share(*POSITIVE_SHARE)] if balanced else []),
         ],
     }
 
@@ -155,15 +164,15 @@ def _mark_copies(
 ) -> tuple["pd.DataFrame", list[Any]]:
     """Returns `table` with `copy_of` (the id of an earlier row that has the same text, else null) and, for each of
     `others`, `also_in_<other>` (the id of its first row that has the same text, else null), and what must hold for
-    these columns."""
+    these columns. All of them have the column key."""
 
     def first_with_same_text(within: "pd.DataFrame") -> "pd.Series[Any]":
-        firsts = within[["text", "id"]].dropna().drop_duplicates("text")
-        return table["text"].map(firsts.set_index("text")["id"])
+        firsts = within[["key", "id"]].dropna().drop_duplicates("key")
+        return table["key"].map(firsts.set_index("key")["id"])
 
     within: Severity = "critical" if name in FREE_OF_COPIES else "advisory"
     across: Severity = "advisory" if name.startswith("raw_") else "critical"
-    marked = table.assign(copy_of=first_with_same_text(table).where(table["text"].duplicated()))
+    marked = table.assign(copy_of=first_with_same_text(table).where(table["key"].duplicated()))
     expectations = [expect("ColumnValuesToBeNull", "no text stands in the table twice", within, column="copy_of")]
     for other, rows in others.items():
         column = f"also_in_{other}"
@@ -185,7 +194,7 @@ def validate_incoming(
     Returns:
         The outcomes; where a critical expectation is broken, the file as a whole must not be trained on.
     """
-    expectations = _content()["text"]
+    expectations = _content(balanced=False)["text"]
     if len(table) >= params.shares_from_rows:
         most = params.max_contradictory
         agreeing = f"at most {most:.0%} of the reviews contradict a label that their text has already"

@@ -19,14 +19,17 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
+from pipeline.data.copies import keyed
 from pipeline.data.expectations import POSITIVE_SHARE, validate_incoming
 from pipeline.data.labelled import DTYPES, ID_PREFIX, append, batch_of, read_labelled
-from pipeline.data.splits import contradictory, new_reviews
+from pipeline.data.splits import assigned, contradictory, is_fresh, new_reviews, split_reviews
 from pipeline.data.tabular import SUFFIXES, json_line, open_source
 from pipeline.project.atomic import atomic_write, read_table
 from pipeline.project.errors import DataError, PipelineError
-from pipeline.project.params import IntakeParams
-from pipeline.project.paths import ACCEPTED, INCOMING, QUARANTINE, RAW, REVIEW_COLUMNS
+from pipeline.project.params import IntakeParams, Params
+from pipeline.project.paths import ACCEPTED, INCOMING, QUARANTINE, RAW, RAW_SPLITS, REVIEW_COLUMNS
 from pipeline.served_model.tokenizer import why_unusable
 
 if TYPE_CHECKING:
@@ -42,25 +45,57 @@ _COLUMNS = ("id", "text", "label", "source_file", "source_row", "source_id", "ti
 
 
 class Known:
-    """The reviews there are before a file is taken in: `labelled` ones, and the raw `train` and `test`, empty tables
-    where they are not there."""
+    """The reviews there are before a file is taken in, with their keys: `labelled` ones, and the raw `train` and
+    `test`, empty tables where they are not there."""
 
-    def __init__(self) -> None:
-        self.labelled = read_labelled()
-        files = [RAW / f"{split}.parquet" for split in ("train", "test")]
+    def __init__(self, params: Params) -> None:
+        self.params = params
+        self.labelled = keyed(read_labelled())
+        files = [RAW / f"{split}.parquet" for split in RAW_SPLITS]
         self.train, self.test = (
-            read_table(file, REVIEW_COLUMNS) if file.exists() else self.labelled.head(0) for file in files
+            keyed(read_table(file, REVIEW_COLUMNS)) if file.exists() else self.labelled.head(0) for file in files
         )
 
-    def in_splits(self) -> "pd.DataFrame":
-        """Returns the labelled reviews that the stage `split` does not drop."""
-        return new_reviews(self.train, self.test, self.labelled)[0] if len(self.labelled) else self.labelled
+    def trained_on(self) -> "pd.DataFrame":
+        """Returns the labelled reviews that the stage `split` gives to train and validation."""
+        new, _ = new_reviews(self.train, self.test, self.labelled)
+        return new[~is_fresh(new, self.params.split.fresh_rows)]
 
     def add(self, labelled: "pd.DataFrame") -> None:
         """Counts new labelled reviews as known from now on."""
+        self.labelled = self._with(labelled)
+
+    def why_refused(self, labelled: "pd.DataFrame") -> str | None:
+        """Returns why the stage `validate` would refuse what `split` makes of all reviews with these new ones, tonight
+        or once fresh ones have joined train and validation, None where it would not."""
+        new, _ = new_reviews(self.train, self.test, self._with(labelled))
+        split, seed = self.params.split, self.params.seed
+        tables, _ = split_reviews(
+            self.train,
+            self.test,
+            self._with(labelled),
+            validation_fraction=split.validation_fraction,
+            fresh_rows=split.fresh_rows,
+            seed=seed,
+        )
+        low, high = POSITIVE_SHARE
+        fresh = new[is_fresh(new, split.fresh_rows)]
+        goes_to = assigned(fresh, split.validation_fraction, seed)
+        for name in ("train", "validation"):
+            labels = np.concatenate([tables[name]["label"], fresh["label"][goes_to == name]])
+            shares = (np.cumsum(labels) / np.arange(1, len(labels) + 1))[len(tables[name]) - 1 :]  # as one by one joins
+            for share in (shares.min(), shares.max()):
+                if not low <= share <= high:
+                    return (
+                        f"with it {share:.1%} of the {name} reviews would be positive, where {low:.0%} to {high:.0%} "
+                        "may be"
+                    )
+        return None
+
+    def _with(self, labelled: "pd.DataFrame") -> "pd.DataFrame":
         import pandas as pd
 
-        self.labelled = pd.concat([self.labelled, labelled[list(REVIEW_COLUMNS)]], ignore_index=True)
+        return pd.concat([self.labelled, keyed(labelled[list(REVIEW_COLUMNS)])], ignore_index=True)
 
 
 @dataclass(frozen=True)
@@ -170,22 +205,29 @@ def _is_open_for_writing(file: Path) -> bool | None:
 
 
 def examine(file: Path, known: Known, params: IntakeParams) -> Finding:
-    """Reads a file, and says what would be done with it, without doing anything."""
+    """Reads a file, and says what would be done with it, without doing anything.
+
+    Raises:
+        DataError: the raw reviews are not there, without which it is not known what is new.
+    """
     import pandas as pd
+
+    if known.train.empty:
+        raise DataError(f"{RAW} is not there, so what is new cannot be told; `dvc repro download` makes it")
 
     stat = file.stat()
     with file.open("rb") as opened:
         key = hashlib.file_digest(opened, "sha256").hexdigest()[:16]
     taken = batch_of(key) is not None
     rows, unusable, problem = ([], [], None) if taken else read(file, key)
-    table = pd.DataFrame(rows, columns=list(_COLUMNS)).astype({**DTYPES, "source_row": "int64"})
+    table = keyed(pd.DataFrame(rows, columns=list(_COLUMNS)).astype({**DTYPES, "source_row": "int64"}))
     warnings: list[str] = []
     # Of two rows of a file that contradict each other neither is believed.
-    conflicting = table.groupby("text")["label"].transform("nunique") > 1
+    conflicting = table.groupby("key")["label"].transform("nunique") > 1
     conflicting |= contradictory(table, known.train, known.test, known.labelled)
     if not problem and len(table):
         report = validate_incoming(file, table[list(REVIEW_COLUMNS)], conflicting, params)
-        problem = "; ".join(map(str, report.broken("critical"))) or _imbalance(table, known)
+        problem = "; ".join(map(str, report.broken("critical"))) or known.why_refused(table[~conflicting])
         warnings = [str(outcome) for outcome in report.broken("advisory")]
     if not problem:
         unusable += [
@@ -194,6 +236,7 @@ def examine(file: Path, known: Known, params: IntakeParams) -> Finding:
         ]
         table = table[~conflicting]
     new, _ = new_reviews(known.train, pd.concat([known.test, known.labelled]), table)
+    table = table.drop(columns="key")
     return Finding(
         file=file,
         key=key,
@@ -294,17 +337,6 @@ def _is_time(value: Any) -> bool:
             return math.isfinite(float(str(value)))
         except ValueError:
             return False
-
-
-def _imbalance(table: "pd.DataFrame", known: Known) -> str | None:
-    """Returns why the stage `validate` would refuse the training reviews with these rows, None where it would not."""
-    import pandas as pd
-
-    labels = pd.concat([known.train["label"], known.labelled["label"], table["label"]])
-    low, high = POSITIVE_SHARE
-    if len(known.train) and not low <= (share := float(labels.mean())) <= high:
-        return f"with it {share:.1%} of all training reviews would be positive, where {low:.0%} to {high:.0%} may be"
-    return None
 
 
 def take(finding: Finding) -> bool:

@@ -1,69 +1,112 @@
-"""From raw train and test tables, and new labelled reviews, to train, validation and test splits that share no text."""
+"""From raw train and test tables, and new labelled reviews, to train, validation, test and fresh splits that share no
+text. Two texts are the same where their keys are: see `copies.key`."""
 
 import hashlib
 from typing import TYPE_CHECKING, Any
 
+from pipeline.data.copies import keyed
+from pipeline.project.errors import UsageError
+from pipeline.project.paths import PARAMS_FILE
+
 if TYPE_CHECKING:
+    import numpy as np
     import pandas as pd
+
+NEAR = 120
+"""Characters that the keys of near-copies begin with alike: IMDB has 7 of them across train and test."""
+MOST_FRESH = 0.5
+"""Share of a batch's new reviews that may be held out as fresh, so that a training learns of each batch."""
+_SHOWN = 160  # characters
 
 
 def split_reviews(
-    train: "pd.DataFrame", test: "pd.DataFrame", labelled: "pd.DataFrame", *, validation_fraction: float, seed: int
+    train: "pd.DataFrame",
+    test: "pd.DataFrame",
+    labelled: "pd.DataFrame",
+    *,
+    validation_fraction: float,
+    fresh_rows: int,
+    seed: int,
 ) -> tuple[dict[str, "pd.DataFrame"], dict[str, Any]]:
     """Divides raw and new labelled reviews so that no text stands in two splits.
 
     Test stays whole. From train go, in this order, the surplus copies of a text (the first stays) and the reviews
-    whose text also stands in test. Of the rest, `validation_fraction` becomes validation, stratified by label. Of the
-    new labelled reviews those go that `new_reviews` drops; each of the rest goes to validation with a probability of
-    `validation_fraction`, by a hash of the seed and its text, so that new reviews move no other from split to split.
-    Rows keep their order, the new ones last.
+    whose text also stands in test. Of the rest, `validation_fraction` becomes validation, stratified by label. The new
+    labelled reviews that `new_reviews` keeps go where `assigned` and `is_fresh` say. Rows keep their order, the new
+    ones last.
 
     Args:
         train, test, labelled: tables with the columns id, text, label.
         validation_fraction: share of the remaining training reviews, in (0, 1).
+        fresh_rows: how many of the newest labelled reviews are held out from training, at most.
         seed: seed of the stratified draw.
 
     Returns:
-        The tables `train`, `validation` and `test`, and a report: what was dropped and why, rows of each split.
-    """
-    import numpy as np
-    import pandas as pd
-    from sklearn.model_selection import train_test_split
+        The tables `train`, `validation`, `test` and `fresh`, and a report: what was dropped and why, with an example
+        each, how many near-copies stay, rows of each split.
 
-    surplus = train["text"].duplicated()
-    in_test = ~surplus & train["text"].isin(test["text"])
+    Raises:
+        UsageError: `validation_fraction` leaves train or validation without a review of each label.
+    """
+    import pandas as pd
+
+    train, test, labelled = keyed(train), keyed(test), keyed(labelled)
+    surplus = train["key"].duplicated()
+    in_test = ~surplus & train["key"].isin(test["key"])
     remaining = train[~surplus & ~in_test]
-    train_rows, validation_rows = train_test_split(
-        remaining.index, test_size=validation_fraction, stratify=remaining["label"], random_state=seed
-    )
+    in_validation = _stratified(remaining["label"], validation_fraction, seed)
     new, labelled_report = new_reviews(train, test, labelled)
-    held_out = np.array([_fraction(text, seed) < validation_fraction for text in new["text"]], bool)
+    fresh = is_fresh(new, fresh_rows)
+    split = assigned(new, validation_fraction, seed)
     tables = {
-        "train": pd.concat([remaining.loc[sorted(train_rows)], new[~held_out]], ignore_index=True),
-        "validation": pd.concat([remaining.loc[sorted(validation_rows)], new[held_out]], ignore_index=True),
-        "test": test.reset_index(drop=True),
+        "train": pd.concat([remaining[~in_validation], new[~fresh & (split == "train")]]),
+        "validation": pd.concat([remaining[in_validation], new[~fresh & (split == "validation")]]),
+        "test": test,
+        "fresh": new[fresh],
     }
+    kept = pd.concat([remaining, new])
+    near = kept[kept["key"].str[:NEAR].isin(test["key"].str[:NEAR])]
     report = {
         "raw_rows": {"train": len(train), "test": len(test)},
         "dropped_from_train": {"surplus_copies": int(surplus.sum()), "text_also_in_test": int(in_test.sum())},
-        "texts_with_contradictory_labels": int(train.groupby("text")["label"].nunique().gt(1).sum()),
-        "surplus_copies_kept_in_test": int(test["text"].duplicated().sum()),
+        "texts_with_contradictory_labels": int(train.groupby("key")["label"].nunique().gt(1).sum()),
+        "surplus_copies_kept_in_test": int(test["key"].duplicated().sum()),
         "labelled": labelled_report,
-        "rows": {split: len(table) for split, table in tables.items()},
-        "positive": {split: int(table["label"].sum()) for split, table in tables.items()},
+        "near_copies": {"first_characters": NEAR, "text_also_in_test": len(near)},
+        "examples": [
+            *_example("surplus copy", train[surplus], train),
+            *_example("text also in test", train[in_test], test),
+            *_example("near-copy", near, test, NEAR),
+        ],
+        "rows": {name: len(table) for name, table in tables.items()},
+        "positive": {name: int(table["label"].sum()) for name, table in tables.items()},
     }
-    return tables, report
+    return {name: table.drop(columns="key").reset_index(drop=True) for name, table in tables.items()}, report
+
+
+def _stratified(label: "pd.Series[int]", validation_fraction: float, seed: int) -> "np.ndarray":
+    """Returns which rows become validation, <bool>[rows]."""
+    from sklearn.model_selection import train_test_split
+
+    try:
+        _, validation = train_test_split(label.index, test_size=validation_fraction, stratify=label, random_state=seed)
+    except ValueError as error:
+        raise UsageError(
+            f"{PARAMS_FILE}: split.validation_fraction {validation_fraction:g} does not leave train and validation a "
+            f"review of each label, of {len(label):,} ({error})"
+        ) from None
+    return label.index.isin(validation)
 
 
 def new_reviews(
     train: "pd.DataFrame", test: "pd.DataFrame", labelled: "pd.DataFrame"
 ) -> tuple["pd.DataFrame", dict[str, int]]:
-    """Returns the rows of `labelled` whose text stands neither in a raw table nor in an earlier one of them, and a
+    """Returns the rows of `labelled` whose key stands neither in a raw table nor in an earlier one of them, and a
     report: how many rows there are, are kept, were dropped and why, and how many of those say the opposite of the
-    label that stays."""
-    in_test = labelled["text"].isin(test["text"])
-    in_train = ~in_test & labelled["text"].isin(train["text"])
-    copies = ~in_test & ~in_train & labelled["text"].duplicated()
+    label that stays. The tables have the column key."""
+    in_test = labelled["key"].isin(test["key"])
+    in_train = ~in_test & labelled["key"].isin(train["key"])
+    copies = ~in_test & ~in_train & labelled["key"].duplicated()
     new = labelled[~in_test & ~in_train & ~copies]
     return new, {
         "rows": len(labelled),
@@ -76,15 +119,50 @@ def new_reviews(
 
 
 def contradictory(labelled: "pd.DataFrame", *known: "pd.DataFrame") -> "pd.Series[bool]":
-    """Returns which rows of `labelled` have another label than the first review of the same text has, in the tables
+    """Returns which rows of `labelled` have another label than the first review of the same key has, in the tables
     `known` or in `labelled` itself."""
     import pandas as pd
 
-    first = pd.concat([*known, labelled]).drop_duplicates("text").set_index("text")["label"]
-    return labelled["label"] != labelled["text"].map(first)
+    first = pd.concat([*known, labelled]).drop_duplicates("key").set_index("key")["label"]
+    return labelled["label"] != labelled["key"].map(first)
 
 
-def _fraction(text: str, seed: int) -> float:
-    """Returns a number in [0, 1) that seed and text decide."""
-    digest = hashlib.sha256(f"{seed}\t{text}".encode("utf-8", "surrogatepass")).digest()
+def assigned(new: "pd.DataFrame", validation_fraction: float, seed: int) -> "np.ndarray":
+    """Returns for each new review whether it goes to `train` or to `validation`, the latter with a probability of
+    `validation_fraction`, by a hash of the seed and its key, so that new reviews move no other from split to split."""
+    import numpy as np
+
+    held_out = [_fraction(f"{seed}\t{key}") < validation_fraction for key in new["key"]]
+    return np.where(np.array(held_out, bool), "validation", "train")
+
+
+def is_fresh(new: "pd.DataFrame", fresh_rows: int) -> "pd.Series[bool]":
+    """Returns which of the new reviews, in order of arrival, are held out from training for now.
+
+    They are the newest `fresh_rows` of those that may be: in each batch MOST_FRESH, drawn by a hash of their keys. So
+    each batch teaches something, a review that was once trained on is never held out again as others come, and no seed
+    decides which are.
+    """
+    batch = new["id"].str.rsplit("/", n=1).str[0]
+    drawn = new["key"].map(_fraction).groupby(batch).rank(method="first")
+    candidates = drawn <= MOST_FRESH * new.groupby(batch)["key"].transform("size")
+    return candidates & (candidates.sum() - candidates.cumsum() < fresh_rows)
+
+
+def _fraction(text: str) -> float:
+    """Returns a number in [0, 1) that the text decides."""
+    digest = hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest()
     return int.from_bytes(digest[:6], "big") / 2**48
+
+
+def _example(
+    kind: str, found: "pd.DataFrame", others: "pd.DataFrame", characters: int | None = None
+) -> list[dict[str, str]]:
+    """Returns ids and beginnings of the first review found and of what it is a copy of: the first of `others` whose key
+    begins like its with this many characters, without a number with all; nothing where none was found."""
+    if found.empty:
+        return []
+    review = found.iloc[0]
+    other = others[others["key"].str[:characters] == review["key"][:characters]].iloc[0]
+    texts = {"text": review["text"][:_SHOWN], "copied_text": other["text"][:_SHOWN]}
+    return [{"kind": kind, "id": review["id"], "copy_of": other["id"], **texts}]

@@ -21,9 +21,11 @@ class _Section(BaseModel):
 
 
 class SplitParams(_Section):
-    """How the training reviews are divided: `validation_fraction` of them, stratified by label, become validation."""
+    """How the training reviews are divided: `validation_fraction` of them, stratified by label, become validation; the
+    newest `fresh_rows` labelled reviews, and at most half of each batch, are held out from training for now."""
 
     validation_fraction: float = Field(gt=0, lt=0.5)
+    fresh_rows: int = Field(ge=0)
 
 
 class TokenizeParams(_Section):
@@ -80,7 +82,7 @@ class ModelParams(_Section):
 
 class EvaluateParams(_Section):
     """`bootstrap_samples` resamples behind each interval, `calibration_bins` of equal width in the calibration
-    curve and its error, `padding_study_reviews` test reviews in the padding study."""
+    curve and its error, `padding_study_reviews` validation reviews in the padding study."""
 
     bootstrap_samples: int = Field(ge=100)
     calibration_bins: int = Field(ge=2)

@@ -4,7 +4,10 @@ from pathlib import Path
 
 NGRAMS = "ngrams"
 """The n-gram classifier among the models of `params.yaml`: in file names, tables and comparisons."""
-SPLITS = ("train", "validation", "test")
+SPLITS = ("train", "validation", "test", "fresh")
+"""`fresh`: the newest labelled reviews, held out from training; it may be empty."""
+EVALUATED = ("validation", "fresh")
+"""The held-out splits that may be looked at as often as one likes: `test` is not."""
 RAW_SPLITS = ("train", "test")
 
 PARAMS_FILE = Path("params.yaml")
@@ -59,8 +62,13 @@ def run_file(model: str) -> Path:
 
 
 def metrics_file(model: str) -> Path:
-    """Returns where the test metrics of `model` stand."""
+    """The metrics of `model` on validation and, where there are any, fresh reviews, each under its split's name."""
     return REPORTS / "metrics" / f"{model}.json"
+
+
+def test_metrics_file(model: str) -> Path:
+    """Returns where the metrics of `model` on the test reviews stand."""
+    return REPORTS / "test" / f"{model}.json"
 
 
 def evaluation_reports(model: str) -> Path:
@@ -78,6 +86,6 @@ def model_card_file(model: str) -> Path:
     return REPORTS / "model_cards" / f"{model}.md"
 
 
-def predictions_file(model: str) -> Path:
-    """Returns where the predictions of `model` on the test reviews stand."""
-    return PREDICTIONS / f"{model}.parquet"
+def predictions_file(model: str, split: str = "test") -> Path:
+    """Returns where the predictions of `model` on the reviews of a held-out split stand."""
+    return PREDICTIONS / split / f"{model}.parquet"

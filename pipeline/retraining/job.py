@@ -17,7 +17,7 @@ from pipeline.project import checkouts, provenance
 from pipeline.project.errors import BusyError, DataError, PipelineError, UsageError
 from pipeline.project.locks import JOB_LOCK, exclusive
 from pipeline.project.params import Params, load_params
-from pipeline.project.paths import REGISTRY_REPORT, REPORTS
+from pipeline.project.paths import RAW, REGISTRY_REPORT, REPORTS
 from pipeline.registry import versions
 from pipeline.retraining import conclusion, notifications, pipeline_state, records, train_or_skip, triggers
 from pipeline.retraining.records import FAILED, SKIPPED, Record
@@ -147,7 +147,9 @@ def _interruptible() -> Iterator[None]:
 def _work(record: Record, past: list[Record], params: Params, *, force: bool, deadline: float) -> None:
     _require_disk(params.retrain.min_free_gb)
     with records.timed(record, "intake"):
-        known = Known()
+        if not (RAW / "train.parquet").exists():  # what of new reviews is known already, it alone tells
+            pipeline_state.repro(deadline, "download")
+        known = Known(params)
         findings, left, refused = train_or_skip.take_in(params, known)
         pipeline_state.track_labelled()
         record |= {"taken_in": [finding.as_dict() for finding in findings], "left": left, "refused": refused}

@@ -116,9 +116,9 @@ def _state(repo: "Repo") -> State:
     return State(hashlib.sha256(text.encode()).hexdigest(), tuple(sorted(repo.status())))
 
 
-def repro(deadline: float) -> None:
-    """Runs `dvc repro`, its output going to ours. What still runs at `deadline`, by `time.monotonic`, is asked to end,
-    as it is on KeyboardInterrupt. Whatever ends this process ends DVC and the stages: DVC by the kernel, the stages
+def repro(deadline: float, *targets: str) -> None:
+    """Runs `dvc repro` of these stages, by default all, its output going to ours. What still runs at `deadline`, by
+    `time.monotonic`, is asked to end, as it is on KeyboardInterrupt. Whatever ends this process ends DVC and the stages: DVC by the kernel, the stages
     through the job's lock, which JOB_LOCK names in this process's environment.
 
     Raises:
@@ -126,7 +126,7 @@ def repro(deadline: float) -> None:
         DataError: the failed stage was `validate`.
     """
     process = subprocess.Popen(
-        [*DVC, "repro"],
+        [*DVC, "repro", *targets],
         env={**os.environ, "PATH": search_path()},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,

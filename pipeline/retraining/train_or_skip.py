@@ -86,7 +86,7 @@ def decide(params: Params, known: Known, past: list[Record], *, force: bool, may
 
 def explain(params: Params, *, force: bool) -> None:
     """Prints what a run would do now, and changes nothing."""
-    known, past = Known(), records.read_all()
+    known, past = Known(params), records.read_all()
     _, _, refused = take_in(params, known, dry_run=True)
     found = decide(params, known, past, force=force, may_score=False)
     print(f"changed stages: {', '.join(found['changed_stages']) or 'none'}; key {found['key'][:12]}")

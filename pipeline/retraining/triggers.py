@@ -60,7 +60,7 @@ def triggers(params: Params, known: Known, *, unfinished: int | None, force: boo
         force: the caller wants to train.
         may_score: the champion may score the new reviews, where no cheaper trigger fires; its run keeps the scores.
     """
-    limits, new, found_versions = params.retrain, known.in_splits(), aliased(params.dataset)
+    limits, new, found_versions = params.retrain, known.trained_on(), aliased(params.dataset)
     champion = found_versions.get(versions.CHAMPION)
     if champion:  # what neither it nor the challenger has trained or validated on
         tables = [_evidence(version, evidence.TRAINING_ROWS) for version in found_versions.values()]

@@ -28,6 +28,8 @@ def main() -> None:
             seed=params.seed,
         )
         write_batches(BATCHES / split, batches)
+        if not batches:  # as long as there are no fresh reviews
+            continue
         lengths = tokens["token_ids"].str.len().to_numpy()
         report[split] = describe(batches) | {"classic_padding_share": classic_padding_share(lengths, params.seed)}
         if split == "train":

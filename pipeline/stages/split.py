@@ -1,4 +1,4 @@
-"""Stage `split`: train, validation and test tables that share no text."""
+"""Stage `split`: train, validation, test and fresh tables that share no text."""
 
 from pipeline.data.labelled import read_labelled
 from pipeline.data.splits import split_reviews
@@ -16,6 +16,7 @@ def main() -> None:
         read_table(RAW / "test.parquet", REVIEW_COLUMNS),
         read_labelled(),
         validation_fraction=params.split.validation_fraction,
+        fresh_rows=params.split.fresh_rows,
         seed=params.seed,
     )
     with atomic_write(SPLIT_TABLES) as folder:

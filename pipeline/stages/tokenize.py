@@ -36,7 +36,8 @@ def main() -> None:
             lengths = np.array([len(ids) for ids in whole], np.int64)
             token_ids = [truncate(ids, params.tokenize.max_tokens) for ids in whole]
             write_table(folder / f"{split}.parquet", reviews[["id", "label"]].assign(token_ids=pd.Series(token_ids)))
-            reports[split] = length_report(lengths, params.tokenize.max_tokens)
+            if len(lengths):
+                reports[split] = length_report(lengths, params.tokenize.max_tokens)
     write_json(
         TOKENIZER_REPORT,
         {"vocabulary_size": tokenizer.vocabulary_size, "max_tokens": params.tokenize.max_tokens, "splits": reports},

@@ -17,14 +17,14 @@ from pipeline.data.gx import Outcome, Report
 from pipeline.data.sources import SAMPLE
 from pipeline.project.atomic import read_table, write_json, write_table
 from pipeline.project.errors import DataError
-from pipeline.project.paths import DATA_DOCS, DATASET_INFO, REVIEW_COLUMNS, SPLIT_REPORT, VALIDATION_REPORT
+from pipeline.project.paths import DATA_DOCS, DATASET_INFO, REVIEW_COLUMNS, SPLIT_REPORT, SPLITS, VALIDATION_REPORT
 
 Tables = dict[str, pd.DataFrame]
 
 
 @pytest.fixture(scope="module")
 def reviews() -> Tables:
-    """Five consistent tables of real reviews: 260 train, 40 validation and 100 test, half of each positive."""
+    """Consistent tables of real reviews: 260 train, 40 validation, 100 test and 20 fresh, half of each positive."""
     sample = read_table(SAMPLE, REVIEW_COLUMNS).drop_duplicates("text")
     origin = sample["id"].str.partition("/")[0]
 
@@ -34,7 +34,8 @@ def reviews() -> Tables:
 
     train, validation, test = balanced("train", 0, 130), balanced("train", 130, 150), balanced("test", 0, 50)
     raw_train = pd.concat([train, validation], ignore_index=True)
-    return {"raw_train": raw_train, "raw_test": test, "train": train, "validation": validation, "test": test}
+    splits = {"train": train, "validation": validation, "test": test, "fresh": balanced("train", 150, 160)}
+    return {"raw_train": raw_train, "raw_test": test, **splits}
 
 
 def _validate(tables: Tables) -> Report:
@@ -195,15 +196,30 @@ def test_texts_that_are_bytes_stop_the_pipeline_with_their_ids(reviews: Tables) 
     assert outcome.examples[0].id == table["id"][0]
 
 
-@pytest.mark.parametrize(("table", "other"), [("train", "validation"), ("train", "test"), ("validation", "test")])
+def test_no_fresh_reviews_are_fine_and_so_is_any_share_of_positive_ones(reviews: Tables) -> None:
+    assert _validate({"fresh": reviews["fresh"].head(0)}).success
+    assert _validate({"fresh": reviews["fresh"][reviews["fresh"]["label"] == 1]}).success
+
+
+@pytest.mark.parametrize(
+    ("table", "other"),
+    [
+        ("train", "validation"),
+        ("train", "test"),
+        ("train", "fresh"),
+        ("validation", "test"),
+        ("validation", "fresh"),
+        ("fresh", "test"),
+    ],
+)
 def test_a_text_in_two_splits_stops_the_pipeline_and_both_rows_are_named(
     reviews: Tables, table: str, other: str
 ) -> None:
     # given
     leaky = reviews[table].copy()
-    leaky.loc[3, "text"] = reviews[other]["text"][5]
+    leaky.loc[3, "text"] = f"{reviews[other]['text'][5]} <br />".upper()
     # when
-    report = _validate({name: reviews[name] for name in ("train", "validation", "test")} | {table: leaky})
+    report = _validate({name: reviews[name] for name in SPLITS} | {table: leaky})
     # then
     (outcome,) = report.broken("critical")
     assert (outcome.table, outcome.sentence) == (table, f"no text stands in {other} too")
@@ -219,10 +235,11 @@ def test_a_text_in_two_splits_stops_the_pipeline_and_both_rows_are_named(
         ("raw_test", "advisory"),
         ("train", "critical"),
         ("validation", "critical"),
+        ("fresh", "critical"),
         ("test", "advisory"),
     ],
 )
-def test_copies_stop_the_pipeline_in_train_and_validation_and_advise_elsewhere(
+def test_copies_stop_the_pipeline_where_split_removes_them_and_advise_elsewhere(
     reviews: Tables, name: str, severity: str
 ) -> None:
     # given
@@ -265,11 +282,11 @@ def test_a_script_in_a_review_is_text_in_data_docs(reviews: Tables, tmp_path: Pa
 def test_imdb_has_25000_raw_reviews_whatever_the_download_says() -> None:
     # given
     info = {"dataset": "imdb_reviews", "splits": {"train": {"rows": 24_000}, "test": {"rows": 24_000}}}
-    report = {"rows": {"train": 22_302, "validation": 2_479, "test": 24_000}}
+    splits = {"train": 22_300, "validation": 2_478, "fresh": 0}
     # when
-    rows = expected_rows("imdb_reviews", info, report)
+    rows = expected_rows("imdb_reviews", info, {"rows": {**splits, "test": 24_000}})
     # then
-    assert rows == {"raw_train": 25_000, "raw_test": 25_000, "train": 22_302, "validation": 2_479, "test": 25_000}
+    assert rows == {"raw_train": 25_000, "raw_test": 25_000, **splits, "test": 25_000}
 
 
 def test_counts_that_are_not_there_are_asked_for_by_name() -> None:
@@ -291,7 +308,7 @@ def test_the_stage_rejects_leaky_splits_and_leaves_the_report_and_data_docs(revi
     rows = {name: len(table) for name, table in reviews.items()}
     info = {"dataset": "sample", "splits": {split: {"rows": rows[f"raw_{split}"]} for split in ("train", "test")}}
     write_json(tmp_path / DATASET_INFO, info)
-    write_json(tmp_path / SPLIT_REPORT, {"rows": {split: rows[split] for split in ("train", "validation", "test")}})
+    write_json(tmp_path / SPLIT_REPORT, {"rows": {split: rows[split] for split in SPLITS}})
     params = (ROOT / "params.yaml").read_text(encoding="utf-8")
     (tmp_path / "params.yaml").write_text(params.replace("dataset: imdb_reviews", "dataset: sample"), encoding="utf-8")
     temporary = tmp_path / "tmp"

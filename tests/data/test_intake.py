@@ -14,13 +14,17 @@ from typing import Any
 
 import pandas as pd
 import pytest
+from conftest import edit_params, write_sample_params
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pipeline.data.copies import keyed
+from pipeline.data.expectations import POSITIVE_SHARE
 from pipeline.data.intake import Finding, Known, examine, incoming, read, read_label, take
-from pipeline.data.labelled import read_labelled
+from pipeline.data.labelled import DTYPES, read_labelled
+from pipeline.data.splits import split_reviews
 from pipeline.project.atomic import write_table
-from pipeline.project.errors import PipelineError
+from pipeline.project.errors import DataError, PipelineError
 from pipeline.project.params import IntakeParams, load_params
 from pipeline.project.paths import ACCEPTED, INCOMING, QUARANTINE, RAW
 
@@ -55,7 +59,7 @@ def drop(name: str, table: pd.DataFrame | str | bytes) -> Path:
 
 
 def take_in(file: Path, params: IntakeParams) -> Finding:
-    finding = examine(file, Known(), params)
+    finding = examine(file, Known(load_params()), params)
     assert take(finding)
     return finding
 
@@ -121,7 +125,8 @@ def test_known_reviews_are_no_new_ones(raw: pd.DataFrame, params: IntakeParams, 
     known = pd.concat([raw.head(4), raw.head(2), reviews.head(3), reviews.tail(5)])[["text", "label"]]
     finding = take_in(drop("copies.csv", known), params)
     assert (len(finding.good), finding.new) == (14, 4)
-    assert len(Known().in_splits()) == 4
+    edit_params(Path(), split__fresh_rows=0)
+    assert len(Known(load_params()).trained_on()) == 4
 
 
 def test_rows_that_contradict_what_is_known_or_each_other_are_not_believed(
@@ -160,10 +165,11 @@ def test_a_flood_is_refused_as_a_whole_and_kept(
 def test_reviews_that_would_unbalance_all_of_training_are_refused(project: Path, reviews: pd.DataFrame) -> None:
     loose = load_params().retrain.intake.model_copy(update={"max_positive": 1.0})
     write_table(RAW / "train.parquet", reviews.iloc[:100])
+    write_table(RAW / "test.parquet", reviews.iloc[3300:])
     INCOMING.mkdir(parents=True)
     positive = reviews[reviews["label"] == 1].iloc[200:400][["text", "label"]]
-    finding = examine(drop("positive.csv", positive), Known(), loose)
-    assert finding.problem and re.search(r"8\d\.\d% of all training reviews would be positive", finding.problem)
+    finding = examine(drop("positive.csv", positive), Known(load_params()), loose)
+    assert finding.problem and re.search(r"\d\d\.\d% of the train reviews would be positive", finding.problem)
 
 
 @pytest.mark.parametrize(
@@ -252,7 +258,7 @@ def test_of_a_file_whose_writer_cannot_be_known_more_rest_is_asked(
 
 def test_a_file_that_changes_while_it_is_read_is_left(raw: pd.DataFrame, params: IntakeParams) -> None:
     file = drop("growing.csv", raw.head(3))
-    finding = examine(file, Known(), params)
+    finding = examine(file, Known(load_params()), params)
     drop("growing.csv", raw.head(6))
     os.utime(file)
     assert not take(finding)
@@ -266,11 +272,67 @@ def test_the_same_content_is_taken_once_whatever_its_name(raw: pd.DataFrame, par
     assert len(read_labelled()) == 200 and len(list(ACCEPTED.iterdir())) == 2
 
 
-def test_reviews_can_come_before_there_is_any_data_set(project: Path, reviews: pd.DataFrame) -> None:
+def test_before_the_raw_reviews_are_there_nothing_is_taken_in(project: Path, reviews: pd.DataFrame) -> None:
     INCOMING.mkdir(parents=True)
-    params = load_params().retrain.intake
-    finding = take_in(drop("first.csv", reviews.head(60)[["text", "label"]]), params)
-    assert finding.problem is None and len(read_labelled()) == 60
+    file = drop("first.csv", reviews.head(60)[["text", "label"]])
+    with pytest.raises(DataError, match=r"data/raw is not there.*`dvc repro download` makes it"):
+        examine(file, Known(load_params()), load_params().retrain.intake)
+    assert file.exists() and read_labelled().empty
+
+
+def test_what_split_would_drop_does_not_balance_a_file(
+    raw: pd.DataFrame, params: IntakeParams, reviews: pd.DataFrame
+) -> None:
+    """Known negatives beside new positives: half and half in the file, all positive in what is trained on."""
+    write_table(RAW / "train.parquet", pd.concat([reviews[reviews["label"] == label].iloc[:100] for label in (0, 1)]))
+    positive = reviews[reviews["label"] == 1].iloc[200:350]
+    negative = reviews[(reviews["label"] == 0) & reviews["id"].isin(reviews["id"].iloc[3300:])].head(150)
+    file = drop("mixed.csv", pd.concat([positive, negative])[["text", "label"]])
+    finding = examine(file, Known(load_params()), params)
+    assert finding.problem and "of the train reviews would be positive, where 40% to 60% may be" in finding.problem
+
+
+@given(
+    new=st.lists(st.tuples(st.integers(0, 399), st.integers(0, 1), st.booleans()), min_size=1, max_size=120),
+    fresh_rows=st.sampled_from([0, 5, 2000]),
+    batches=st.integers(1, 4),
+)
+def test_no_file_that_is_taken_in_can_break_the_splits_now_or_later(
+    reviews: pd.DataFrame, new: list[tuple[int, int, bool]], fresh_rows: int, batches: int
+) -> None:
+    """Whatever is taken in, in whatever portions: train and validation keep their share of positive reviews, copies
+    stay out, and so it is when all fresh reviews have graduated."""
+    with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        write_sample_params(Path())
+        edit_params(Path(), split__fresh_rows=fresh_rows)
+        train = pd.concat([reviews[reviews["label"] == label].iloc[:40] for label in (0, 1)])
+        write_table(RAW / "train.parquet", train)
+        write_table(RAW / "test.parquet", reviews.iloc[3300:3340])
+        params = load_params()
+        known = Known(params)
+        pool = reviews.iloc[2000:2400]
+        for batch in range(batches):
+            rows = [
+                {
+                    "id": f"labelled/{batch}/{number}",
+                    "text": train["text"].iloc[place % 80] + " <br />" if copied else pool["text"].iloc[place],
+                    "label": label,
+                }
+                for number, (place, label, copied) in enumerate(new[batch::batches])
+            ]
+            table = pd.DataFrame(rows, columns=["id", "text", "label"]).astype(DTYPES)
+            if known.why_refused(table) is None:
+                known.add(table)
+        for rows_held_out in {fresh_rows, 3, 0}:
+            if rows_held_out > fresh_rows:
+                continue
+            split = {"validation_fraction": params.split.validation_fraction, "seed": params.seed}
+            tables, _ = split_reviews(known.train, known.test, known.labelled, fresh_rows=rows_held_out, **split)
+            for name in ("train", "validation"):
+                assert POSITIVE_SHARE[0] <= tables[name]["label"].mean() <= POSITIVE_SHARE[1]
+            everything = pd.concat([keyed(tables[name]) for name in ("train", "validation", "fresh")])
+            assert everything["key"].is_unique and not everything["key"].isin(known.test["key"]).any()
 
 
 SCALES = ([1, 2], [-1, 0, 1], [1, 2, 3, 4, 5], [0, 1, 2, 3, 4], [0, 0.5, 1], [0, 1, 10])

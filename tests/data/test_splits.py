@@ -5,15 +5,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pipeline.data.copies import key
 from pipeline.data.splits import split_reviews
+from pipeline.project.errors import UsageError
 
 NONE = pd.DataFrame({"id": [], "text": [], "label": []}).astype({"id": str, "text": str, "label": "int64"})
 
 
 def divide(
-    train: pd.DataFrame, test: pd.DataFrame, seed: int = 42, labelled: pd.DataFrame = NONE
+    train: pd.DataFrame, test: pd.DataFrame, seed: int = 42, labelled: pd.DataFrame = NONE, fresh_rows: int = 0
 ) -> tuple[dict[str, pd.DataFrame], dict]:
-    return split_reviews(train, test, labelled, validation_fraction=0.1, seed=seed)
+    return split_reviews(train, test, labelled, validation_fraction=0.1, fresh_rows=fresh_rows, seed=seed)
 
 
 @pytest.fixture
@@ -90,7 +92,8 @@ def test_new_labelled_reviews_join_train_and_validation_and_move_no_other(raw) -
 def test_new_reviews_that_are_known_are_dropped_and_counted(raw) -> None:
     train, test = raw
     fresh = train.iloc[-3:]
-    copies = pd.concat([fresh, fresh.head(1), train.head(2), test.head(4)], ignore_index=True)
+    shouted = fresh.head(1).assign(text=fresh["text"].iloc[0].upper() + " <BR/>!!")
+    copies = pd.concat([fresh, shouted, train.head(2), test.head(4)], ignore_index=True)
     copies["id"] = [f"labelled/{row}" for row in range(len(copies))]
     copies.loc[3:4, "label"] = 1 - copies.loc[3:4, "label"]
 
@@ -106,3 +109,66 @@ def test_new_reviews_that_are_known_are_dropped_and_counted(raw) -> None:
     }
     joined = pd.concat([tables["train"], tables["validation"]])
     assert set(joined["id"][joined["id"].str.startswith("labelled/")]) == {"labelled/0", "labelled/1", "labelled/2"}
+
+
+def test_copies_are_found_whatever_their_case_markup_spacing_and_punctuation(raw) -> None:
+    train, test = raw
+    text = test["text"].iloc[0]
+    assert "<br />" in "".join(test["text"])
+    copies = [text.replace("<br />", "\n"), f"\ufeff{text.lower()} ", text.replace(".", " …"), text.replace("i", "ｉ")]
+    leaked = pd.DataFrame({"id": [f"train/c{row}" for row in range(4)], "text": copies, "label": 1})
+    before, after = (
+        divide(table, test)[1]["dropped_from_train"] for table in (train, pd.concat([train, leaked], ignore_index=True))
+    )
+    assert sum(after.values()) == sum(before.values()) + 4
+
+
+def test_what_is_dropped_is_shown_by_an_example_and_near_copies_are_counted(raw) -> None:
+    train, test = raw
+    review = test["text"].str.len().idxmax()
+    near = test.loc[[review]].assign(id="train/near", text=lambda table: table["text"].str[:400] + " And so on.")
+    copy = train.head(1).assign(id="train/copy")
+    spoilt = pd.concat([train.head(1), copy, near, train.tail(-1)], ignore_index=True)
+    before, after = (divide(table, test)[1] for table in (train, spoilt))
+    assert after["near_copies"]["text_also_in_test"] == before["near_copies"]["text_also_in_test"] + 1
+    shown = {example["kind"]: (example["id"], example["copy_of"]) for example in after["examples"]}
+    assert shown["surplus copy"] == ("train/copy", train["id"].iloc[0])
+    assert shown["near-copy"] == ("train/near", test["id"][review])
+
+
+@given(st.text())
+def test_a_key_is_the_key_of_itself(text: str) -> None:
+    assert key(key(text)) == key(text)
+    assert key(f" {text.upper()} ") == key(text.upper())
+    assert bool(key(text)) == bool(text.strip())
+
+
+def labelled_batches(reviews: pd.DataFrame, sizes: list[int]) -> pd.DataFrame:
+    names = [f"labelled/{batch}/{row}" for batch, size in enumerate(sizes) for row in range(size)]
+    return reviews.tail(len(names)).reset_index(drop=True).assign(id=names)
+
+
+def test_the_newest_reviews_are_held_out_as_fresh_and_graduate_as_others_come(raw) -> None:
+    train, test = raw
+    sizes = [60, 7, 100, 40]
+    labelled = labelled_batches(train, sizes)
+    known = train.head(1500)
+    earlier: set[str] = set()
+    for count in (60, 67, 167, 207):
+        some = labelled.head(count)
+        tables, report = divide(known, test, labelled=some, fresh_rows=50)
+        fresh, rest = set(tables["fresh"]["id"]), set(pd.concat([tables["train"], tables["validation"]])["id"])
+        assert not fresh & rest and len((fresh | rest) & set(some["id"])) == report["labelled"]["kept"]
+        assert report["rows"]["fresh"] == len(fresh) <= 50
+        for batch, size in enumerate(sizes):  # at most half of each, so that each teaches something
+            assert sum(name.startswith(f"labelled/{batch}/") for name in fresh) <= size / 2
+        assert not fresh & earlier, "what was trained on once is never held out again"
+        earlier |= rest
+    assert len(fresh) == 50 and "labelled/0/" not in "".join(fresh)
+    again, _ = divide(known, test, seed=7, labelled=labelled, fresh_rows=50)
+    assert set(again["fresh"]["id"]) == fresh
+
+
+def test_a_validation_share_that_leaves_a_side_without_a_label_is_a_usage_error(raw) -> None:
+    with pytest.raises(UsageError, match=r"params\.yaml: split\.validation_fraction 0\.0001 does not leave"):
+        split_reviews(*raw, NONE, validation_fraction=0.0001, fresh_rows=0, seed=1)
