@@ -293,7 +293,11 @@ def test_what_split_would_drop_does_not_balance_a_file(
 
 
 @given(
-    new=st.lists(st.tuples(st.integers(0, 399), st.integers(0, 1), st.booleans()), min_size=1, max_size=120),
+    new=st.sampled_from([(0,), (1,), (0, 1)]).flatmap(
+        lambda labels: st.lists(
+            st.tuples(st.integers(0, 399), st.sampled_from(labels), st.booleans()), min_size=1, max_size=120
+        )
+    ),
     fresh_rows=st.sampled_from([0, 5, 2000]),
     batches=st.integers(1, 4),
 )
