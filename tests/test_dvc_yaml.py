@@ -124,8 +124,8 @@ def recorded(tmp_path_factory: pytest.TempPathFactory) -> Path:
                 else:
                     path.mkdir(parents=True, exist_ok=True)
                     (path / "train.parquet").write_text(f"{stage} {key}")
-                    (path / "test.parquet").write_text("test")
-                    (path / "validation.parquet").write_text("validation")
+                    for split in ("test", "validation", "fresh"):
+                        (path / f"{split}.parquet").write_text(split)
     for missing in ("data/labelled/README.md", "reports/noise.json"):
         (folder / missing).parent.mkdir(parents=True, exist_ok=True)
         (folder / missing).write_text("{}")
@@ -189,5 +189,5 @@ def test_an_edit_of_how_a_network_is_fitted_trains_again_but_builds_no_vocabular
     follows = {"train@single"}
     for _ in STAGES:
         follows |= {after for before, after in arrows if before in follows}
-    assert {"evaluate@single", "track@single", "compare", "register", "report"} <= follows
-    assert not follows & {"vocabulary", "tokenize", "batch", "ngrams", "recurrence", "train@stacked"}
+    assert {"evaluate@single", "test@single", "track@single", "compare", "register", "report"} <= follows
+    assert not follows & {"vocabulary", "tokenize", "batch", "ngrams", "test_ngrams", "recurrence", "train@stacked"}

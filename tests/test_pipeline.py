@@ -83,7 +83,7 @@ def record(folder: Path, model: str) -> dict:
 
 
 def metrics(folder: Path, model: str) -> dict:
-    return json.loads((folder / f"reports/metrics/{model}.json").read_text())
+    return json.loads((folder / f"reports/test/{model}.json").read_text())
 
 
 def in_folder(folder: Path, code: str, **environment: str) -> Any:
@@ -110,12 +110,12 @@ def test_a_second_repro_runs_no_stage(finished: Path) -> None:
 @pytest.mark.parametrize(
     ("key", "value", "stages"),
     [
-        ("models__single__recurrent_units", [9], {"train@single", "evaluate@single"}),
+        ("models__single__recurrent_units", [9], {"train@single", "evaluate@single", "test@single"}),
         ("batch__batch_size", 32, {"batch", *both("train")}),
         (
             "evaluate__calibration_bins",
             10,
-            {"ngrams", *both("evaluate", "track")},
+            {"ngrams", "test_ngrams", *both("evaluate", "test", "track")},
         ),
         (
             "tokenize__max_tokens",
@@ -173,14 +173,18 @@ def test_the_reports_hold_what_the_stages_found(finished: Path) -> None:
     reports = finished / "reports"
     split = json.loads((reports / "split.json").read_text())
     batching = json.loads((reports / "batching.json").read_text())
-    metrics = json.loads((reports / "metrics/single.json").read_text())
+    tested = metrics(finished, "single")
+    validated = json.loads((reports / "metrics/single.json").read_text())
     study = json.loads((reports / "evaluate/single/padding_study.json").read_text())
-    predictions = pd.read_parquet(finished / "data/predictions/single.parquet")
-    test = pd.read_parquet(finished / "data/splits/test.parquet")
-    assert {name: batching[name]["rows"] for name in batching} == split["rows"]
+    assert {name: batching[name]["rows"] for name in batching} | {"fresh": 0} == split["rows"]
     assert batching["train"]["padding_share"] <= 0.05
-    assert predictions["id"].tolist() == test["id"].tolist()
-    assert metrics["accuracy"] == ((predictions["probability"] > 0.5) == predictions["label"]).mean()
+    for name, report in {"test": tested, **validated}.items():
+        predictions = pd.read_parquet(finished / f"data/predictions/{name}/single.parquet")
+        assert predictions["id"].tolist() == pd.read_parquet(finished / f"data/splits/{name}.parquet")["id"].tolist()
+        assert report["accuracy"] == ((predictions["probability"] > 0.5) == predictions["label"]).mean()
+    assert set(validated) == {"validation"} and validated["validation"]["accuracy"] == pytest.approx(
+        record(finished, "single")["metrics"]["best_val_accuracy"]
+    )
     assert study["masking_holds"]
     assert (reports / "data_docs/index.html").exists()
     for name in ("single", "stacked"):
@@ -251,7 +255,7 @@ def test_the_champion_scores_raw_text_as_the_evaluation_did(finished: Path) -> N
     assert registry["decision"] == "first"
     assert registry["champion"] == registry["versions"][best]["version"]
     scored = in_folder(finished, SCORE)
-    expected = pd.read_parquet(finished / f"data/predictions/{best}.parquet").head(50)
+    expected = pd.read_parquet(finished / f"data/predictions/test/{best}.parquet").head(50)
     assert scored["columns"] == ["label", "probability", "logit"]
     card, _, made_by = scored["card"].partition("\nTrained in ")
     assert card == (finished / "reports/model_card.md").read_text()
@@ -362,6 +366,7 @@ def test_a_killed_training_goes_on_and_ends_in_the_same_weights(copy: Path, stop
         (["train", "single"], "data/batches/train/batches.parquet", "is not a Parquet table"),
         (["train", "single"], "models/tokenizer/vocabulary.txt", "vocabulary.txt is not a vocabulary"),
         (["evaluate", "single"], "models/single/weights.npz", "weights.npz is not a model of its params"),
+        (["test", "single"], "data/batches/test/batches.parquet", "is not a Parquet table"),
         (["register"], "reports/runs/single.json", "single.json is not the JSON file that belongs there"),
     ],
 )
@@ -414,9 +419,12 @@ def test_a_file_of_new_reviews_is_taken_in_trained_on_and_judged_by_the_gate(cop
     (record_,) = [json.loads(file.read_text()) for file in (copy / "reports/retrain").glob("*.json")]
     assert record_["outcome"] == ("PROMOTED" if done.returncode == 0 else "REJECTED")
     assert set(record_["children"]) == {"single", "stacked"}
-    ids = pd.concat([pd.read_parquet(copy / f"data/splits/{split}.parquet")["id"] for split in ("train", "validation")])
-    assert ids.str.startswith("labelled/").sum() == 200
-    assert not pd.read_parquet(copy / "data/splits/test.parquet")["id"].str.startswith("labelled/").any()
+    new_in = {
+        split: int(pd.read_parquet(copy / f"data/splits/{split}.parquet")["id"].str.startswith("labelled/").sum())
+        for split in ("train", "validation", "test", "fresh")
+    }
+    assert new_in["train"] + new_in["validation"] == new_in["fresh"] == 100 and new_in["test"] == 0
+    assert json.loads((copy / "reports/metrics/single.json").read_text())["fresh"]["reviews"] == 100
     again = run(copy, "sentiment", "retrain", "--force")
     assert again.returncode == 0 and "so nothing new would come out" in again.stdout
     if record_["outcome"] == "REJECTED":

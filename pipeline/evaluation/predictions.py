@@ -10,7 +10,7 @@ from pipeline.evaluation.metrics import probability
 from pipeline.evaluation.significance import report, slices
 from pipeline.project.atomic import read_table
 from pipeline.project.errors import DataError
-from pipeline.project.params import Params
+from pipeline.project.params import EvaluateParams
 from pipeline.project.paths import BATCHES, SPLIT_TABLES
 from pipeline.text.batching import Batch, read_batches
 
@@ -52,9 +52,9 @@ def _scored(batches: Sequence[Batch], logits: Sequence[np.ndarray]) -> pd.DataFr
     )
 
 
-def measure(predictions: pd.DataFrame, params: Params) -> dict[str, Any]:
+def measure(predictions: pd.DataFrame, params: EvaluateParams, seed: int) -> dict[str, Any]:
     """Returns the metrics of the predictions with their intervals, over all and on each slice."""
     label, logit, length = (predictions[column].to_numpy() for column in ("label", "logit", "length"))
-    samples, seed = params.evaluate.bootstrap_samples, params.seed
-    metrics = report(label, logit, bins=params.evaluate.calibration_bins, samples=samples, seed=seed)
+    samples = params.bootstrap_samples
+    metrics = report(label, logit, bins=params.calibration_bins, samples=samples, seed=seed)
     return metrics | {"slices": slices(label, logit, length, samples=samples, seed=seed)}

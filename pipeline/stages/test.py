@@ -19,7 +19,7 @@ def main() -> None:
     classifier = networks.load_model(model_file(name), params.model(name))
     predictions = predict(partial(networks.logits, classifier), "test")
     write_table(predictions_file(name), predictions)
-    write_json(test_metrics_file(name), measure(predictions, params))
+    write_json(test_metrics_file(name), measure(predictions, params.evaluate, params.seed))
 
 
 if __name__ == "__main__":
