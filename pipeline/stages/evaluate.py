@@ -49,9 +49,10 @@ def main() -> None:
     studies: dict[str, Any] = {"padding_study": study, "limits": challenge_sentences.limits(read)}
     if model_params.cell == "lstm":
         studies["gates"] = lstm_trace.along(classifiers[True], tokenizer, lstm_trace.EXAMPLE, scored)
-    write_json(
-        metrics_file(name), {split: measure(table, params) for split, table in predictions.items() if len(table)}
-    )
+    measured = {
+        split: measure(table, params.evaluate, params.seed) for split, table in predictions.items() if len(table)
+    }
+    write_json(metrics_file(name), measured)
     with atomic_write(evaluation_reports(name)) as folder:
         folder.mkdir()
         for study_name, content in studies.items():
