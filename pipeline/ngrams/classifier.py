@@ -8,9 +8,14 @@ N-grams are hashed instead of listed (scikit-learn's HashingVectorizer), a sixth
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import TYPE_CHECKING
+from zipfile import BadZipFile
 
 import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.project.errors import DataError
 
 if TYPE_CHECKING:
     from scipy.sparse import csr_matrix
@@ -28,21 +33,34 @@ class NgramClassifier:
     """A fitted classifier.
 
     Attributes:
-        vectorizer: texts to <float32>[reviews, HASH_BUCKETS] presence of n-grams, sparse.
+        max_ngram: longest n-gram in tokens.
         kept: <int64>[features], the buckets that are features.
-        log_count_ratio: <float32>[features], above 0 for an n-gram of positive reviews.
-        classifier: the logistic regression.
+        weight: <float64>[features], what an n-gram adds to the log-odds.
+        intercept: the log-odds of a text without a feature.
     """
 
-    vectorizer: Any
-    kept: np.ndarray
-    log_count_ratio: np.ndarray
-    classifier: Any
+    max_ngram: int
+    kept: NDArray[np.int64]
+    weight: NDArray[np.float64]
+    intercept: float
 
-    def logits(self, texts: Sequence[str]) -> np.ndarray:
+    def logits(self, texts: Sequence[str]) -> NDArray[np.float64]:
         """Returns <float64>[len(texts)], the log-odds that each text is positive."""
-        presence = self.vectorizer.transform(texts)[:, self.kept]
-        return self.classifier.decision_function(_weighted(presence, self.log_count_ratio))
+        return _presence(texts, self.max_ngram)[:, self.kept] @ self.weight + self.intercept
+
+    def save(self, path: Path) -> None:
+        """Writes the classifier as NumPy arrays (`.npz`); the same one gives the same bytes."""
+        with path.open("wb") as file:
+            np.savez_compressed(file, allow_pickle=False, **vars(self))
+
+    @classmethod
+    def load(cls, path: Path) -> "NgramClassifier":
+        """Reads what `save` wrote; raises DataError if it is missing or something else."""
+        try:
+            with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
+                return cls(int(arrays["max_ngram"]), arrays["kept"], arrays["weight"], float(arrays["intercept"]))
+        except (OSError, ValueError, KeyError, BadZipFile) as error:
+            raise DataError(f"{path} is no n-gram classifier ({error}); run `dvc repro`") from None
 
 
 def fit_ngrams(texts: Sequence[str], label: np.ndarray, *, max_ngram: int, regularization: float) -> NgramClassifier:
@@ -57,10 +75,23 @@ def fit_ngrams(texts: Sequence[str], label: np.ndarray, *, max_ngram: int, regul
     Raises:
         ValueError: only one label is present, or no n-gram stands in MIN_REVIEWS reviews.
     """
-    from sklearn.feature_extraction.text import HashingVectorizer
     from sklearn.linear_model import LogisticRegression
 
-    vectorizer = HashingVectorizer(
+    presence = _presence(texts, max_ngram)
+    kept = np.flatnonzero(np.bincount(presence.indices, minlength=HASH_BUCKETS) >= MIN_REVIEWS)
+    presence = presence[:, kept]
+    ratio = _log_count_ratio(presence, np.asarray(label))
+    presence.data = ratio[presence.indices]
+    classifier = LogisticRegression(C=regularization, max_iter=200)  # 20 iterations are usual
+    classifier.fit(presence, label)
+    return NgramClassifier(max_ngram, kept, ratio * classifier.coef_[0], float(classifier.intercept_[0]))
+
+
+def _presence(texts: Sequence[str], max_ngram: int) -> "csr_matrix":
+    """Returns <float32>[texts, HASH_BUCKETS], whether an n-gram stands in a text, sparse."""
+    from sklearn.feature_extraction.text import HashingVectorizer
+
+    return HashingVectorizer(
         token_pattern=TOKEN_PATTERN,
         ngram_range=(1, max_ngram),
         n_features=HASH_BUCKETS,
@@ -68,23 +99,10 @@ def fit_ngrams(texts: Sequence[str], label: np.ndarray, *, max_ngram: int, regul
         norm=None,
         alternate_sign=False,
         dtype=np.float32,
-    )
-    presence = vectorizer.transform(texts)
-    kept = np.flatnonzero(np.bincount(presence.indices, minlength=HASH_BUCKETS) >= MIN_REVIEWS)
-    presence = presence[:, kept]
-    ratio = _log_count_ratio(presence, np.asarray(label))
-    classifier = LogisticRegression(C=regularization, max_iter=200)  # 20 iterations are usual
-    classifier.fit(_weighted(presence, ratio), label)
-    return NgramClassifier(vectorizer, kept, ratio, classifier)
+    ).transform(texts)
 
 
 def _log_count_ratio(presence: "csr_matrix", label: np.ndarray) -> np.ndarray:
-    """Returns <float32>[features], r of Wang & Manning 2012, section 2.1."""
+    """Returns <float32>[features], r of Wang & Manning 2012, section 2.1: above 0 for an n-gram of positive reviews."""
     positive, negative = (np.asarray(presence[label == side].sum(axis=0)).ravel() + SMOOTHING for side in (1, 0))
     return np.log((positive / positive.sum()) / (negative / negative.sum())).astype(np.float32)
-
-
-def _weighted(presence: "csr_matrix", weight: np.ndarray) -> "csr_matrix":
-    weighted = presence.copy()
-    weighted.data = weight[presence.indices]
-    return weighted

@@ -25,6 +25,7 @@ ACCEPTED = Path("data/accepted")
 QUARANTINE = Path("data/quarantine")
 TOKENIZER = Path("models/tokenizer")
 VOCABULARY = TOKENIZER / "vocabulary.txt"
+NGRAMS_FILE = Path("models") / NGRAMS / "classifier.npz"
 CHECKPOINTS = Path("checkpoints")
 REPORTS = Path("reports")
 SPLIT_REPORT = REPORTS / "split.json"
@@ -61,12 +62,12 @@ def run_file(model: str) -> Path:
     return REPORTS / "runs" / f"{model}.json"
 
 
-def metrics_file(model: str) -> Path:
+def evaluated_file(model: str) -> Path:
     """The metrics of `model` on validation and, where there are any, fresh reviews, each under its split's name."""
     return REPORTS / "metrics" / f"{model}.json"
 
 
-def test_metrics_file(model: str) -> Path:
+def metrics_file(model: str) -> Path:
     """Returns where the metrics of `model` on the test reviews stand."""
     return REPORTS / "test" / f"{model}.json"
 

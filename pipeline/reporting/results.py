@@ -16,6 +16,7 @@ from pipeline.project.paths import (
     SPLIT_REPORT,
     TOKENIZER_REPORT,
     VALIDATION_REPORT,
+    evaluated_file,
     evaluation_reports,
     metrics_file,
     run_file,
@@ -33,12 +34,13 @@ Report = dict[str, Any]
 
 @dataclass(frozen=True)
 class ModelResults:
-    """What was reported of one model; `training` is the same for the same weights, and `gates` None where its cell is
-    no LSTM."""
+    """What was reported of one model; `training` is the same for the same weights, `metrics` are those of the test
+    split, `fresh` those of the fresh reviews, None where there are none, and `gates` None where its cell is no LSTM."""
 
     name: str
     training: Report
     metrics: Report
+    fresh: Report | None
     padding: Report
     limits: Report
     gates: Report | None
@@ -110,18 +112,19 @@ def read_noise(dataset: str) -> Report | None:
 def measured(models: Iterable[str]) -> list[tuple[str, Report, Report]]:
     """Returns name, test metrics and figures of the training (parameters, training_seconds, and a network's epochs) of
     each of `models` and of the n-grams; raises DataError naming a missing file."""
-    networks = [(name, _metrics(name), read_record(name)["metrics"]) for name in models]
+    networks = [(name, _tested(name), read_record(name)["metrics"]) for name in models]
     ngrams = _ngrams()
     run = read_json(run_file(NGRAMS), ("metrics",))["metrics"]
     return [*networks, (NGRAMS, ngrams, run | {"parameters": ngrams["features"]})]
 
 
-def _metrics(name: str) -> Report:
+def _tested(name: str) -> Report:
     return read_json(metrics_file(name), ("accuracy", "intervals", "confusion", "slices"))
 
 
 def _ngrams() -> Report:
-    return read_json(metrics_file(NGRAMS), ("accuracy", "intervals", "confusion", "features"))
+    tested = read_json(metrics_file(NGRAMS), ("accuracy", "intervals", "confusion"))
+    return tested | {"features": read_json(evaluated_file(NGRAMS), ("features",))["features"]}
 
 
 def _model(name: str) -> ModelResults:
@@ -130,7 +133,8 @@ def _model(name: str) -> ModelResults:
     return ModelResults(
         name,
         training=read_training(name),
-        metrics=_metrics(name),
+        metrics=_tested(name),
+        fresh=read_json(evaluated_file(name), ("validation",)).get("fresh"),
         padding=read_json(folder / "padding_study.json", ("masked", "unmasked", "widths", "reviews")),
         limits=read_json(folder / "limits.json", ("sentences",)),
         gates=read_json(gates) if gates.exists() else None,

@@ -118,8 +118,8 @@ def _state(repo: "Repo") -> State:
 
 def repro(deadline: float, *targets: str) -> None:
     """Runs `dvc repro` of these stages, by default all, its output going to ours. What still runs at `deadline`, by
-    `time.monotonic`, is asked to end, as it is on KeyboardInterrupt. Whatever ends this process ends DVC and the stages: DVC by the kernel, the stages
-    through the job's lock, which JOB_LOCK names in this process's environment.
+    `time.monotonic`, is asked to end, as it is on KeyboardInterrupt. Whatever ends this process ends DVC and the
+    stages: DVC by the kernel, the stages through the job's lock, which JOB_LOCK names in this process's environment.
 
     Raises:
         PipelineError: a stage failed, with the sentence that it ended with, or the time was over.

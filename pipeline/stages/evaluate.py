@@ -12,7 +12,7 @@ from pipeline.evaluation.metrics import probability
 from pipeline.evaluation.predictions import measure, predict
 from pipeline.project.atomic import atomic_write, write_json, write_table
 from pipeline.project.params import Params, load_params, model_argument
-from pipeline.project.paths import BATCHES, EVALUATED, evaluation_reports, metrics_file, model_file, predictions_file
+from pipeline.project.paths import BATCHES, EVALUATED, evaluated_file, evaluation_reports, model_file, predictions_file
 from pipeline.project.run_command import run_command
 from pipeline.served_model.tokenizer import SubwordTokenizer
 from pipeline.studies import challenge_sentences, lstm_trace, padding_study
@@ -52,7 +52,7 @@ def main() -> None:
     measured = {
         split: measure(table, params.evaluate, params.seed) for split, table in predictions.items() if len(table)
     }
-    write_json(metrics_file(name), measured)
+    write_json(evaluated_file(name), measured)
     with atomic_write(evaluation_reports(name)) as folder:
         folder.mkdir()
         for study_name, content in studies.items():

@@ -2,21 +2,30 @@
 
 import time
 
-from pipeline.evaluation.metrics import binary_metrics, probability
+import numpy as np
+
+from pipeline.evaluation.metrics import probability
 from pipeline.evaluation.significance import report
 from pipeline.ngrams.classifier import fit_ngrams
-from pipeline.project.atomic import read_table, write_json, write_table
+from pipeline.project.atomic import atomic_write, read_table, write_json, write_table
 from pipeline.project.params import load_params
-from pipeline.project.paths import NGRAMS, REVIEW_COLUMNS, SPLIT_TABLES, metrics_file, predictions_file, run_file
+from pipeline.project.paths import (
+    EVALUATED,
+    NGRAMS,
+    NGRAMS_FILE,
+    REVIEW_COLUMNS,
+    SPLIT_TABLES,
+    evaluated_file,
+    predictions_file,
+    run_file,
+)
 from pipeline.project.run_command import run_command
 
 
 def main() -> None:
-    """Fits the n-grams, and writes their predictions, metrics and seconds."""
+    """Fits the n-grams, and writes them, their predictions on held-out reviews, metrics and seconds."""
     params = load_params()
-    train, validation, test = (
-        read_table(SPLIT_TABLES / f"{split}.parquet", REVIEW_COLUMNS) for split in ("train", "validation", "test")
-    )
+    train = read_table(SPLIT_TABLES / "train.parquet", REVIEW_COLUMNS)
     started = time.perf_counter()
     classifier = fit_ngrams(
         train["text"].tolist(),
@@ -25,14 +34,18 @@ def main() -> None:
         regularization=params.ngrams.regularization,
     )
     seconds = time.perf_counter() - started
-    validation_logit, logit = (classifier.logits(table["text"].tolist()) for table in (validation, test))
-
-    bins, samples = params.evaluate.calibration_bins, params.evaluate.bootstrap_samples
-    validated = binary_metrics(validation["label"].to_numpy(), validation_logit, bins=bins)
-    tested = report(test["label"].to_numpy(), logit, bins=bins, samples=samples, seed=params.seed)
-    write_table(predictions_file(NGRAMS), test[["id", "label"]].assign(logit=logit, probability=probability(logit)))
-    fitted = {"validation_accuracy": validated["accuracy"], "features": len(classifier.kept)}
-    write_json(metrics_file(NGRAMS), tested | fitted)
+    with atomic_write(NGRAMS_FILE) as aside:
+        classifier.save(aside)
+    measured = {}
+    bins, samples, seed = params.evaluate.calibration_bins, params.evaluate.bootstrap_samples, params.seed
+    for split in EVALUATED:
+        table = read_table(SPLIT_TABLES / f"{split}.parquet", REVIEW_COLUMNS)
+        logit = classifier.logits(table["text"].tolist()) if len(table) else np.empty(0)
+        predictions = table[["id", "label"]].assign(logit=logit, probability=probability(logit))
+        write_table(predictions_file(NGRAMS, split), predictions)
+        if len(table):
+            measured[split] = report(table["label"].to_numpy(), logit, bins=bins, samples=samples, seed=seed)
+    write_json(evaluated_file(NGRAMS), measured | {"features": len(classifier.kept)})
     write_json(run_file(NGRAMS), {"metrics": {"training_seconds": round(seconds, 1)}})
 
 

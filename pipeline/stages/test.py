@@ -6,7 +6,7 @@ from functools import partial
 from pipeline.evaluation.predictions import measure, predict
 from pipeline.project.atomic import write_json, write_table
 from pipeline.project.params import load_params, model_argument
-from pipeline.project.paths import model_file, predictions_file, test_metrics_file
+from pipeline.project.paths import metrics_file, model_file, predictions_file
 from pipeline.project.run_command import run_command
 from pipeline.training import networks
 
@@ -19,7 +19,7 @@ def main() -> None:
     classifier = networks.load_model(model_file(name), params.model(name))
     predictions = predict(partial(networks.logits, classifier), "test")
     write_table(predictions_file(name), predictions)
-    write_json(test_metrics_file(name), measure(predictions, params.evaluate, params.seed))
+    write_json(metrics_file(name), measure(predictions, params.evaluate, params.seed))
 
 
 if __name__ == "__main__":

@@ -1,4 +1,5 @@
-"""Stage `track`: `python -m pipeline.stages.track <model>` logs what `evaluate` found in the training's MLflow run."""
+"""Stage `track`: `python -m pipeline.stages.track <model>` logs what `evaluate` and `test` found in the training's
+MLflow run."""
 
 import tempfile
 from pathlib import Path

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from pipeline.project import provenance
 from pipeline.project.errors import DataError
-from pipeline.project.paths import evaluation_reports, metrics_file, train_reports
+from pipeline.project.paths import evaluated_file, evaluation_reports, metrics_file, train_reports
 from pipeline.project.training_record import read_record
 from pipeline.tracking import runs
 
@@ -60,7 +60,7 @@ def _restore_run(record: Mapping[str, Any], history: "pd.DataFrame") -> str:
     runs.log_metrics(run_id, record["metrics"])
     runs.log_artifacts(run_id, train_reports(model), "train")
     runs.log_weights(run_id, record["weights_sha256"])
-    if metrics_file(model).exists() and evaluation_reports(model).exists():
+    if all(path.exists() for path in (evaluated_file(model), metrics_file(model), evaluation_reports(model))):
         runs.log_evaluation(run_id, model)
     else:
         runs.describe(client, run_id)

@@ -15,7 +15,7 @@ from pipeline.project.atomic import read_json
 from pipeline.project.credentials import TRACKING_URI
 from pipeline.project.errors import PipelineError, UsageError, store_errors
 from pipeline.project.params import PARAMS_FILE
-from pipeline.project.paths import BATCHES, LABELLED_POINTER, evaluation_reports, metrics_file
+from pipeline.project.paths import BATCHES, LABELLED_POINTER, evaluated_file, evaluation_reports, metrics_file
 from pipeline.tracking import availability, relocation, run_description
 from pipeline.tracking.availability import SQLITE
 
@@ -284,10 +284,12 @@ def log_weights(run_id: str, sha256: str) -> None:
 
 
 def log_evaluation(run_id: str, model: str) -> None:
-    """Logs the metrics and studies that `evaluate` found of `model`, its slices as a table that the UI compares
-    between runs, and completes the run's description."""
+    """Logs the metrics and studies that `evaluate` and `test` found of `model`, its slices on the test split as a table
+    that the UI compares between runs, and completes the run's description."""
     client, report = connect(), read_json(metrics_file(model), ("intervals", "slices"))
-    log_metrics(run_id, {f"test/{name}": value for name, value in report.items() if type(value) is float})
+    by_split = read_json(evaluated_file(model), ("validation",)) | {"test": report}
+    for split, found in by_split.items():
+        log_metrics(run_id, {f"{split}/{name}": value for name, value in found.items() if type(value) is float})
     log_artifacts(run_id, evaluation_reports(model), "evaluate")
     client.log_dict(run_id, report, "evaluate/metrics.json")
     # As MLflow's `log_table` does, which however appends to a table that stands there already.

@@ -11,8 +11,10 @@ from pipeline.data.sources import SAMPLE
 from pipeline.evaluation import metrics
 from pipeline.ngrams.classifier import NgramClassifier, fit_ngrams
 from pipeline.project.atomic import write_table
-from pipeline.project.paths import NGRAMS, SPLIT_TABLES, metrics_file, predictions_file, run_file
-from pipeline.stages import ngrams as stage
+from pipeline.project.errors import DataError
+from pipeline.project.paths import NGRAMS, SPLIT_TABLES, evaluated_file, metrics_file, predictions_file, run_file
+from pipeline.stages import ngrams as ngrams_stage
+from pipeline.stages import test_ngrams as tested_stage
 
 REVIEWS = pd.read_parquet(SAMPLE)
 TRAIN = REVIEWS[REVIEWS["id"].str.startswith("train/")]
@@ -48,24 +50,38 @@ def test_it_hears_a_contracted_negation() -> None:
 
 
 def test_a_text_of_unknown_words_scores_at_the_intercept(ngrams: NgramClassifier) -> None:
-    assert ngrams.logits(["xyzzy plugh"])[0] == pytest.approx(float(ngrams.classifier.intercept_[0]))
+    assert ngrams.logits(["xyzzy plugh"])[0] == pytest.approx(ngrams.intercept)
 
 
-def test_the_stage_reports_under_the_models_metric_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_is_saved_scores_as_what_was_fitted_with_the_same_bytes(ngrams: NgramClassifier, tmp_path: Path) -> None:
+    texts = TEST["text"].tolist()[:200]
+    for name in ("one.npz", "two.npz"):
+        ngrams.save(tmp_path / name)
+    np.testing.assert_array_equal(NgramClassifier.load(tmp_path / "one.npz").logits(texts), ngrams.logits(texts))
+    assert (tmp_path / "one.npz").read_bytes() == (tmp_path / "two.npz").read_bytes()
+    (tmp_path / "two.npz").write_bytes((tmp_path / "one.npz").read_bytes()[:1000])
+    for damaged in ("two.npz", "three.npz"):
+        with pytest.raises(DataError, match=f"{damaged} is no n-gram classifier"):
+            NgramClassifier.load(tmp_path / damaged)
+
+
+def test_the_stages_report_under_the_models_metric_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     Path("params.yaml").write_text(PARAMS.replace("bootstrap_samples: 1000", "bootstrap_samples: 100"))
-    for split, table in {"train": TRAIN[::2], "validation": TRAIN[1::8], "test": TEST}.items():
+    tables = {"train": TRAIN[::2], "validation": TRAIN[1::8], "test": TEST, "fresh": TRAIN.head(0)}
+    for split, table in tables.items():
         write_table(SPLIT_TABLES / f"{split}.parquet", table)
 
-    stage.main()
+    ngrams_stage.main()
+    tested_stage.main()
 
-    report = json.loads(metrics_file(NGRAMS).read_text())
+    evaluated, report = (json.loads(file.read_text()) for file in (evaluated_file(NGRAMS), metrics_file(NGRAMS)))
     predictions = pd.read_parquet(predictions_file(NGRAMS))
     assert predictions.columns.tolist() == ["id", "label", "logit", "probability"]
     assert predictions["id"].tolist() == TEST["id"].tolist()
     assert report["accuracy"] == ((predictions["probability"] > 0.5) == predictions["label"]).mean()
     assert all(isinstance(report[name], float) for name in metrics.METRICS)
-    assert 0.7 < report["validation_accuracy"] < 1
-    assert report["features"] > 1000
+    assert 0.7 < evaluated["validation"]["accuracy"] < 1 and "fresh" not in evaluated
+    assert evaluated["features"] > 1000
     assert not [name for name in report if "second" in name]  # a time would differ from run to run
     assert json.loads(run_file(NGRAMS).read_text())["metrics"]["training_seconds"] > 0

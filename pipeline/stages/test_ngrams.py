@@ -1,0 +1,31 @@
+"""Stage `test_ngrams`: the n-gram classifier on the test split."""
+
+from pipeline.evaluation.metrics import probability
+from pipeline.evaluation.significance import report
+from pipeline.ngrams.classifier import NgramClassifier
+from pipeline.project.atomic import read_table, write_json, write_table
+from pipeline.project.params import load_params
+from pipeline.project.paths import (
+    NGRAMS,
+    NGRAMS_FILE,
+    REVIEW_COLUMNS,
+    SPLIT_TABLES,
+    metrics_file,
+    predictions_file,
+)
+from pipeline.project.run_command import run_command
+
+
+def main() -> None:
+    """Scores the test reviews with the n-grams, and writes predictions and metrics."""
+    params = load_params()
+    test = read_table(SPLIT_TABLES / "test.parquet", REVIEW_COLUMNS)
+    logit = NgramClassifier.load(NGRAMS_FILE).logits(test["text"].tolist())
+    bins, samples = params.evaluate.calibration_bins, params.evaluate.bootstrap_samples
+    tested = report(test["label"].to_numpy(), logit, bins=bins, samples=samples, seed=params.seed)
+    write_table(predictions_file(NGRAMS), test[["id", "label"]].assign(logit=logit, probability=probability(logit)))
+    write_json(metrics_file(NGRAMS), tested)
+
+
+if __name__ == "__main__":
+    run_command(main)
