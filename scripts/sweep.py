@@ -4,11 +4,12 @@ Each seed is a DVC experiment `seed-<n>` of the checked out commit; its training
 checkout's store. That of params.yaml's own seed trains nothing: its runs are those that stand. They run in `.sweep/`, a
 clone that shares this checkout's DVC cache, so the checkout stays as it is and may move on meanwhile.
 The seed of params.yaml decides the validation split, the first weights, the order of the batches and the hidden tokens;
-the test reviews are the same for all. A sweep that was interrupted goes on when it is called again: with the next seed,
-the next stage, and a training with its next epoch; after another commit it begins anew.
+so each seed has validation reviews of its own. A sweep that was interrupted goes on when it is called again: with the
+next seed, the next stage, and a training with its next epoch; after another commit it begins anew.
 
-The result is `reports/noise.json`: mean and standard deviation over the seeds of each model's accuracy, and of the
-models' difference at the same seed. MLflow has to hold the same figures as DVC, or the sweep fails.
+The result is `reports/noise.json`: mean and standard deviation over the seeds of each model's accuracy on validation,
+and of the models' difference at the same seed: a sweep does not look at the test split. MLflow has to hold the same
+figures as DVC, or the sweep fails.
 """
 
 import argparse
@@ -27,7 +28,7 @@ from pipeline.project.atomic import write_json
 from pipeline.project.checkouts import dvc, git
 from pipeline.project.errors import DataError, PipelineError, UsageError
 from pipeline.project.params import PARAMS_FILE, load_params
-from pipeline.project.paths import LABELLED_POINTER, metrics_file, run_file, train_reports
+from pipeline.project.paths import LABELLED_POINTER, run_file, train_reports
 from pipeline.project.run_command import run_command
 from pipeline.reporting.results import NOISE_REPORT
 from pipeline.retraining.retention import SWEEP_CLONE as CLONE
@@ -35,7 +36,7 @@ from pipeline.tracking import runs
 
 LEVEL = 0.05
 Measured = dict[str, dict[int, dict[str, float]]]
-"""Model → seed → accuracy on `validation` and `test`."""
+"""Model → seed → accuracy by split, which is `validation`."""
 
 
 def main() -> None:
@@ -86,10 +87,10 @@ def clone(head: str) -> Path:
 
 
 def run(folder: Path, head: str, seed: int, models: Sequence[str]) -> None:
-    """Runs the experiment of `seed` up to the tracking of each model, and brings it here when it has succeeded."""
+    """Runs the experiment of `seed` up to the evaluation of each model, and brings it here when it has succeeded."""
     environment = checkouts.clone_environment(folder) | {"MLFLOW_TRACKING_URI": runs.tracking_uri()}
     command = [*checkouts.DVC, "exp", "run", "--name", name(seed), "--set-param", f"seed={seed}"]
-    done = subprocess.run([*command, *(f"track@{model}" for model in models)], cwd=folder, env=environment)
+    done = subprocess.run([*command, *(f"evaluate@{model}" for model in models)], cwd=folder, env=environment)
     if done.returncode:
         raise PipelineError(f"the experiment {name(seed)} failed; `make sweep` goes on with it")
     git("fetch", "--quiet", str(folder), f"+{refs(head)}*:{refs(head)}*")
@@ -102,14 +103,11 @@ def figures(commit: str, model: str, seed: int) -> dict[str, float]:
     run_id = read(commit, run_file(model))["run_id"]
     if record["params"]["seed"] != seed:
         raise DataError(f"{commit[:8]} trained {model} with seed {record['params']['seed']}, not with {seed}")
-    found = {
-        "validation": record["metrics"]["best_val_accuracy"],
-        "test": read(commit, metrics_file(model))["accuracy"],
-    }
+    found = {"validation": record["metrics"]["best_val_accuracy"]}
     run = runs.find_run(runs.connect(), run_id)
     if run is None:
         raise DataError(f"the MLflow store has no run {run_id}, which trained {model} in {commit[:8]}")
-    tracked = {"validation": run.data.metrics["best_val_accuracy"], "test": run.data.metrics.get("test/accuracy")}
+    tracked = {"validation": run.data.metrics["best_val_accuracy"]}
     if tracked != found:
         raise DataError(f"DVC has {found} for {model} in {commit[:8]}, MLflow's run {run_id} has {tracked}")
     return found

@@ -21,7 +21,7 @@ from conftest import ROOT, write_sample_params
 from dvc_render.vega_templates import TEMPLATES
 from ruamel.yaml import YAML
 
-from pipeline.project.paths import CURVES, NGRAMS, metrics_file, train_reports
+from pipeline.project.paths import CURVES, NGRAMS, evaluated_file, train_reports
 from pipeline.stages.compare import write_curves
 from scripts import plots
 
@@ -78,8 +78,8 @@ def measure(models: list[str], seed: int) -> None:
     predictions = {}
     for name in (*models, NGRAMS):
         predictions[name] = pd.DataFrame({"label": label, "logit": random.normal(label - 0.5)})
-        metrics_file(name).parent.mkdir(parents=True, exist_ok=True)
-        metrics_file(name).write_text(json.dumps({"accuracy": random.uniform(), "reviews": len(label)}))
+        evaluated_file(name).parent.mkdir(parents=True, exist_ok=True)
+        evaluated_file(name).write_text(json.dumps({"accuracy": random.uniform(), "reviews": len(label)}))
     for name in models:
         columns = ("accuracy", "loss", "val_accuracy", "val_loss")
         history = pd.DataFrame(random.uniform(size=(3, 4)), columns=columns, index=pd.Index([1, 2, 3], name="epoch"))
@@ -208,6 +208,6 @@ def test_the_page_comes_with_the_environment_and_stays_out_of_git() -> None:
 def test_the_metrics_are_those_of_every_model(shown: Shown, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(shown.folder)
     (found,) = json.loads(dvc("metrics", "show", "--json")).values()
-    assert set(found["data"]) == {str(metrics_file(name)) for name in (*AFTER, NGRAMS)}
+    assert set(found["data"]) == {str(evaluated_file(name)) for name in (*AFTER, NGRAMS)}
     changed = json.loads(dvc("metrics", "diff", "--json", "HEAD~1", "HEAD"))
-    assert changed[str(metrics_file("another"))]["accuracy"]["new"] is not None
+    assert changed[str(evaluated_file("another"))]["accuracy"]["new"] is not None

@@ -31,8 +31,9 @@ def evaluation(model: str) -> dict[str, Any]:
     return committed(paths.metrics_file(model))
 
 
-def track_training(model: str, *, seed: int = 42, **tags: str) -> dict[str, Any]:
-    """Tracks a training of `model` in the working folder; returns its record, whose two files it writes."""
+def track_training(model: str, *, seed: int = 42, accuracy: float | None = None, **tags: str) -> dict[str, Any]:
+    """Tracks a training of `model` in the working folder, with an `accuracy` on validation of its own if given; returns
+    its record, whose two files it writes."""
     learnt = committed(paths.train_reports(model) / "training.json")
     params = learnt["params"] | {"seed": seed}
     identity = {"model": model, "dataset": "sample", "device": "CPU", **tags}
@@ -45,7 +46,7 @@ def track_training(model: str, *, seed: int = 42, **tags: str) -> dict[str, Any]
         metrics = {
             "epochs": len(curve),
             "best_epoch": int(best["epoch"]),
-            "best_val_accuracy": float(best["val_accuracy"]),
+            "best_val_accuracy": float(best["val_accuracy"]) if accuracy is None else accuracy,
             "best_val_loss": float(best["val_loss"]),
         }
         times = {
@@ -70,6 +71,7 @@ def track_evaluation(record: dict[str, Any], *, accuracy: float | None = None) -
     shutil.copytree(ROOT / paths.evaluation_reports(model), paths.evaluation_reports(model), dirs_exist_ok=True)
     report = evaluation(model)
     atomic.write_json(paths.metrics_file(model), report if accuracy is None else report | {"accuracy": accuracy})
+    atomic.write_json(paths.evaluated_file(model), committed(paths.evaluated_file(model)))
     runs.log_evaluation(record["run_id"], model)
 
 

@@ -82,17 +82,17 @@ def paired_sentence(results: Results, pair: Report) -> str:
 
 
 def noise_sentence(noise: Report) -> str:
-    """Says how much test accuracy moves when a model is trained again with another seed, and what that does to the
-    models' differences."""
-    models = {name: model["test"] for name, model in noise["models"].items()}
-    differences = {pair.replace(" - ", " − "): found["test"] for pair, found in noise["differences"].items()}
+    """Says how much validation accuracy moves when a model is trained again with another seed, and what that does to
+    the models' differences."""
+    models = {name: model["validation"] for name, model in noise["models"].items()}
+    differences = {pair.replace(" - ", " − "): found["validation"] for pair, found in noise["differences"].items()}
     seeds = len(next(iter(models.values()))["values"])
-    reached = ", ".join(f"{name} reaches {test['mean']:.4f} ± {test['deviation']:.4f}" for name, test in models.items())
+    reached = ", ".join(f"{name} reaches {one['mean']:.4f} ± {one['deviation']:.4f}" for name, one in models.items())
     apart = "".join(
-        f"; {pair} is {points(test['mean'])} ± {100 * test['deviation']:.2f} points"
-        for pair, test in differences.items()
+        f"; {pair} is {points(one['mean'])} ± {100 * one['deviation']:.2f} points" for pair, one in differences.items()
     )
-    return f"Trained with {seeds} seeds, {reached} (mean and standard deviation of test accuracy){apart}."
+    of_what = "mean and standard deviation of validation accuracy, each on a split of its own"
+    return f"Trained with {seeds} seeds, {reached} ({of_what}){apart}."
 
 
 def batching_sentence(results: Results) -> str:

@@ -184,13 +184,15 @@ def test_a_run_without_an_lstm_has_no_gates(reported: Path) -> None:
 
 
 FIGURES: dict[str, tuple[str, Callable[[Any], None], str]] = {
-    "accuracy": ("metrics/stacked.json", lambda c: c.update(accuracy=0.123456), "0.1235"),
-    "interval": ("metrics/single.json", lambda c: c["intervals"].update(accuracy=[0.1357, 0.2468]), "0.2468"),
-    "n-grams": ("metrics/ngrams.json", lambda c: c.update(roc_auc=0.3141), "0.3141"),
-    "slice": ("metrics/stacked.json", lambda c: c["slices"][0].update(accuracy=0.2718), "0.2718"),
+    "accuracy": ("test/stacked.json", lambda c: c.update(accuracy=0.123456), "0.1235"),
+    "interval": ("test/single.json", lambda c: c["intervals"].update(accuracy=[0.1357, 0.2468]), "0.2468"),
+    "n-grams": ("test/ngrams.json", lambda c: c.update(roc_auc=0.3141), "0.3141"),
+    "slice": ("test/stacked.json", lambda c: c["slices"][0].update(accuracy=0.2718), "0.2718"),
     "paired": ("comparison.json", lambda c: c["pairs"][0].update(only_first_right=4321), "4,321"),
     "limit": ("evaluate/stacked/limits.json", lambda c: c["sentences"][0].update(probability=0.777), "0.777"),
     "copies": ("split.json", lambda c: c["dropped_from_train"].update(surplus_copies=98765), "98,765"),
+    "near-copies": ("split.json", lambda c: c["near_copies"].update(text_also_in_test=86421), "86,421"),
+    "fresh": ("metrics/stacked.json", lambda c: c.update(fresh=c["validation"] | {"accuracy": 0.4321}), "0.4321"),
     "parameters": ("train/stacked/training.json", lambda c: c["metrics"].update(parameters=7654321), "7,654,321"),
     "HTML": ("validation.json", lambda c: c["expectations"][0].update(unexpected_count=13579), "13,579"),
 }

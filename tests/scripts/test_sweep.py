@@ -9,9 +9,10 @@ from pathlib import Path
 
 import pytest
 from conftest import ROOT, edit_params
-from tracked_runs import evaluation, track_evaluation, track_training
+from tracked_runs import committed, track_training
 
 from pipeline.project.errors import DataError, UsageError
+from pipeline.project.paths import train_reports
 from pipeline.tracking import runs
 
 sys.path.insert(0, str(ROOT / "scripts"))
@@ -27,7 +28,7 @@ def git(*arguments: str) -> str:
 
 
 def accuracy(model: str, seed: int) -> float:
-    return evaluation(model)["accuracy"] + 0.001 * (seed - SEEDS[0])
+    return committed(train_reports(model) / "training.json")["metrics"]["best_val_accuracy"] + 0.001 * (seed - SEEDS[0])
 
 
 @pytest.fixture
@@ -40,8 +41,7 @@ def swept(project: Path) -> Iterator[Path]:
     head = git("rev-parse", "HEAD")
     for seed in SEEDS:
         for model in ("single", "stacked"):
-            record = track_training(model, seed=seed, **{"dvc.experiment": sweep.name(seed)})
-            track_evaluation(record, accuracy=accuracy(model, seed))
+            track_training(model, seed=seed, accuracy=accuracy(model, seed), **{"dvc.experiment": sweep.name(seed)})
         git("add", "reports")
         git("commit", "--quiet", "-m", sweep.name(seed))
         git("update-ref", f"refs/exps/{head[:2]}/{head[2:]}/{sweep.name(seed)}", "HEAD")
@@ -62,13 +62,13 @@ def test_the_noise_is_mean_and_deviation_over_the_seeds(
     report = json.loads((swept / "reports/noise.json").read_text())
     for model, found in report["models"].items():
         values = [accuracy(model, seed) for seed in SEEDS]
-        assert found["test"]["values"] == {str(seed): accuracy(model, seed) for seed in SEEDS}
-        assert found["test"]["mean"] == pytest.approx(statistics.mean(values))
-        assert found["test"]["deviation"] == pytest.approx(0.001 / 2**0.5)
-        low, high = found["test"]["deviation_interval"]
-        assert low < found["test"]["deviation"] < high
-    difference = evaluation("stacked")["accuracy"] - evaluation("single")["accuracy"]
-    assert report["differences"]["stacked - single"]["test"]["mean"] == pytest.approx(difference)
+        assert found["validation"]["values"] == {str(seed): accuracy(model, seed) for seed in SEEDS}
+        assert found["validation"]["mean"] == pytest.approx(statistics.mean(values))
+        assert found["validation"]["deviation"] == pytest.approx(0.001 / 2**0.5)
+        low, high = found["validation"]["deviation_interval"]
+        assert low < found["validation"]["deviation"] < high
+    difference = accuracy("stacked", 42) - accuracy("single", 42)
+    assert report["differences"]["stacked - single"]["validation"]["mean"] == pytest.approx(difference)
     assert not (swept / ".sweep").exists()  # nothing was missing, nothing was run
     assert f"{accuracy('single', 43):.4f}" in capsys.readouterr().out
 
@@ -76,7 +76,7 @@ def test_the_noise_is_mean_and_deviation_over_the_seeds(
 def test_figures_on_which_dvc_and_mlflow_disagree_are_refused(swept: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     client = runs.connect()
     (changed, *_) = client.search_runs(["1"], "tags.dvc.experiment = 'seed-43' and tags.model = 'single'")
-    runs.log_metrics(changed.info.run_id, {"test/accuracy": 0.99})
+    runs.log_metrics(changed.info.run_id, {"best_val_accuracy": 0.99})
     with pytest.raises(DataError, match=changed.info.run_id):
         run(monkeypatch, "--seeds", "2")
     assert not (swept / "reports/noise.json").exists()
@@ -89,28 +89,25 @@ def test_a_deviation_of_one_seed_is_wrong_usage(project: Path, monkeypatch: pyte
 
 DVC_YAML = """
 stages:
-  track:
+  evaluate:
     foreach: [single, stacked]
     do:
-      cmd: python track.py ${item}
+      cmd: python evaluate.py ${item}
       params: [seed]
-      deps: [track.py]
+      deps: [evaluate.py]
       outs:
         - reports/train/${item}: {cache: false}
         - reports/runs/${item}.json: {cache: false}
-        - reports/evaluate/${item}: {cache: false}
-        - reports/metrics/${item}.json: {cache: false}
 """
-TRACK = f"""
+EVALUATE = f"""
 import os, subprocess, sys
 sys.path[:0] = [{str(ROOT)!r}, {str(ROOT / "tests")!r}, {str(ROOT / "tests/scripts")!r}]
 from test_sweep import accuracy
-from tracked_runs import track_evaluation, track_training
+from tracked_runs import track_training
 from pipeline.project.params import load_params
 
 model, seed = sys.argv[1], load_params().seed
-record = track_training(model, seed=seed, **{{"dvc.experiment": os.environ["DVC_EXP_NAME"]}})
-track_evaluation(record, accuracy=accuracy(model, seed))
+track_training(model, seed=seed, accuracy=accuracy(model, seed), **{{"dvc.experiment": os.environ["DVC_EXP_NAME"]}})
 person = ["-c", "user.name=A test", "-c", "user.email=test@localhost"]
 subprocess.run(["git", "-C", "..", *person, "commit", "--quiet", "--allow-empty", "-m", "meanwhile"], check=True)
 """
@@ -122,7 +119,7 @@ def test_seeds_that_are_missing_run_in_a_clone_while_the_checkout_moves_on(
 ) -> None:
     runs.connect.cache_clear()
     (project / "dvc.yaml").write_text(DVC_YAML)
-    (project / "track.py").write_text(TRACK)
+    (project / "evaluate.py").write_text(EVALUATE)
     (project / ".gitignore").write_text("/.sweep/\n/mlflow.db*\n/mlartifacts/\n")
     git("init", "--quiet")
     subprocess.run([sys.executable, "-m", "dvc", "init", "--quiet"], check=True)
@@ -134,7 +131,7 @@ def test_seeds_that_are_missing_run_in_a_clone_while_the_checkout_moves_on(
     assert report["git_commit"] == head != git("rev-parse", "HEAD")
     assert sorted(sweep.experiments(head)) == [sweep.name(seed) for seed in SEEDS]
     for model, found in report["models"].items():
-        assert found["test"]["values"] == {str(seed): accuracy(model, seed) for seed in SEEDS}
+        assert found["validation"]["values"] == {str(seed): accuracy(model, seed) for seed in SEEDS}
     runs.connect.cache_clear()
 
 

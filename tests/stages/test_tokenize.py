@@ -21,7 +21,7 @@ RunStage = Callable[..., CompletedProcess[str]]
 @pytest.fixture
 def splits(project: Path, reviews: pd.DataFrame) -> dict[str, pd.DataFrame]:
     """A project that stands where `tokenize` begins: a vocabulary, split tables of real reviews, and valid data."""
-    tables = {"train": reviews[:80], "validation": reviews[80:100], "test": reviews[-50:]}
+    tables = {"train": reviews[:80], "validation": reviews[80:100], "test": reviews[-50:], "fresh": reviews[:0]}
     VOCABULARY.parent.mkdir(parents=True)
     SubwordTokenizer(build_vocabulary(reviews["text"][:100], 1000)).save(VOCABULARY)
     for split, table in tables.items():

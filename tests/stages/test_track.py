@@ -17,7 +17,7 @@ from pipeline.tracking import runs
 @pytest.fixture
 def evaluated(project: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """A project that stands where `track stacked` begins, as after a fresh clone: its store has no runs yet."""
-    reported_project.write(project)
+    reported_project.write(project, fresh=True)
     edit_params(project, dataset="imdb_reviews")
     monkeypatch.setattr(sys, "argv", ["track.py", "stacked"])
     runs.connect.cache_clear()
@@ -33,7 +33,9 @@ def test_the_stage_logs_metrics_studies_curves_and_pictures_and_notes_the_run(ev
     (run,) = client.search_runs([runs.experiment_id(client)])
     assert run.data.tags["restored_from"] == read_record("stacked")["run_id"]
     measured = atomic.read_json(paths.metrics_file("stacked"))
-    assert run.data.metrics["test/accuracy"] == measured["accuracy"]
+    assert {run.data.metrics[f"{split}/accuracy"] for split in ("validation", "fresh", "test")} == {
+        measured["accuracy"]
+    }
     assert atomic.read_json(paths.tracked_file("stacked")) == {
         "run_id": run.info.run_id,
         "logged": measured["accuracy"],
