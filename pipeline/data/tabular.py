@@ -1,13 +1,15 @@
 """Rows of CSV, JSONL and Parquet files, read and written as streams: a file of any size needs little memory.
 
 CSV is UTF-8 with a header line and commas; its values stay the strings that they are. JSONL is one JSON object a line.
+What Python cannot hold of a Parquet file, as nanoseconds or the year 10183, stays as Arrow has it.
 """
 
 import codecs
 import csv
 import json
+import re
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -25,6 +27,8 @@ SUFFIXES = (".csv", ".jsonl", ".parquet")
 LONGEST_FIELD = 2**26
 """Characters of a CSV field; a longer one is an unclosed quote, not a review."""
 _PARQUET_ROWS = 512
+_LARGEST_EXACT = 2**53
+"""Beyond it not every integer is a float64."""
 _MOST_NESTED = 100
 """Deeper JSON ends writers and readers that call themselves, also of other programs."""
 
@@ -36,8 +40,23 @@ class Row:
     number: int  # counted from 0; a header and blank lines are none
     position: int  # how much of the file has been read at its end, in the unit of `Source.size`
     values: Mapping[str, Any] = field(default_factory=dict)  # by column; empty where the row could not be read
-    problem: str | None = None  # why it could not be read
+    problem: str | None = None  # why it could not be read: a `kind_of` problem, and often what tells this row
     original: str = ""  # the text of a row that could not be read
+
+
+@dataclass(frozen=True, repr=False, eq=False)
+class ArrowValue:
+    """A value of a Parquet file of a type that Python does not hold exactly; its string is its text."""
+
+    array: "pa.Array"  # of this value alone
+
+    def __repr__(self) -> str:
+        plain = self.plain()
+        return plain if isinstance(plain, str) else _json(plain)
+
+    def plain(self) -> Any:
+        """Returns the value as JSON has it: a text, a list or an object."""
+        return _plain(self.array[0])
 
 
 @dataclass(frozen=True)
@@ -57,16 +76,27 @@ def require_known_suffix(path: Path) -> str:
     return suffix
 
 
-def open_source(path: Path) -> Source:
+def kind_of(problem: str) -> str:
+    """Returns what is wrong with a row, without the position or the value that tells the row from others."""
+    return problem.partition(":")[0]
+
+
+def open_source(path: Path, columns: Collection[str] | None = None) -> Source:
     """Finds out the columns of `path`, whose suffix says what it is.
+
+    Args:
+        path: the file.
+        columns: those of a Parquet file that are read, without it all. What stands in others is then no matter.
 
     Raises:
         UsageError: the suffix is none of SUFFIXES.
         DataError: the file is missing, cannot be read, or is something else.
     """
-    opened = {".csv": _csv_source, ".jsonl": _jsonl_source, ".parquet": _parquet_source}[require_known_suffix(path)]
+    suffix = require_known_suffix(path)
     try:
-        return opened(path)
+        if suffix == ".parquet":
+            return _parquet_source(path, columns)
+        return _csv_source(path) if suffix == ".csv" else _jsonl_source(path)
     except FileNotFoundError:
         raise DataError(f"{path} does not exist") from None
     except OSError as error:
@@ -95,7 +125,7 @@ class _Lines:
                 try:
                     text = line.decode("utf-8")
                 except UnicodeDecodeError as error:
-                    self.problem = f"byte {self.position + error.start} of the file is not UTF-8"
+                    self.problem = f"not UTF-8: byte {self.position + error.start} of the file"
                     text = line.decode("utf-8", errors="replace")
                 self.position += len(line)
                 self.read.append(text)
@@ -109,9 +139,9 @@ def _csv_source(path: Path) -> Source:
     try:
         header = next(csv.reader(lines, strict=True), None)
     except csv.Error as error:
-        raise DataError(f"{path} is not CSV with a header line: {error}") from None
+        raise DataError(f"{path} is not CSV with a header line: {_csv_problem(error)}") from None
     if lines.problem:
-        raise DataError(f"{path} is not CSV with a header line: {lines.problem}")
+        raise DataError(f"{path} is not CSV with a header line: it is {lines.problem}")
     if not header:
         raise DataError(f"{path} is empty: a CSV file begins with a line of column names")
     named = [header[place] for place in _named(header)]
@@ -137,15 +167,15 @@ def _csv_rows(path: Path) -> Iterator[Row]:
         lines.begin()
         try:
             fields = next(reader, None)
-            problem = lines.problem
+            problem = lines.problem and f"the row is {lines.problem}"
         except csv.Error as error:  # the reader goes on at the next line
-            fields, problem = [], f"the row is not CSV: {error}"
+            fields, problem = [], f"the row is not CSV: {_csv_problem(error)}"
         if fields is None:
             return
         if not fields and not problem:  # a blank line
             continue
         if not problem and len(fields) != len(header):
-            problem = f"the row has {len(fields)} fields, the header {len(header)}"
+            problem = f"the row has another number of fields than the header: {len(fields)}, not {len(header)}"
         if not problem and any(field.strip() for place, field in enumerate(fields) if place not in named):
             problem = "the row has a value in a column without a name"
         values = {} if problem else {header[place]: fields[place] for place in named}
@@ -153,18 +183,37 @@ def _csv_rows(path: Path) -> Iterator[Row]:
         number += 1
 
 
-def _jsonl_source(path: Path) -> Source:
-    import pyarrow as pa
+def _csv_problem(error: csv.Error) -> str:
+    if "new-line character" in str(error):  # Python speaks of how the file was opened, which is not at fault
+        return "a carriage return stands outside quotation marks, without a line feed"
+    return str(error)
 
-    kinds: dict[str, set[type]] = defaultdict(set)
+
+def _jsonl_source(path: Path) -> Source:
+    kinds: dict[str, set[str]] = defaultdict(set)
     for row in _jsonl_rows(path):
         for name, value in row.values.items():
-            is_huge = type(value) is int and not -(2**63) <= value < 2**63
-            kinds[name].add(str if is_huge else type(value))
-    columns = {(bool,): pa.bool_(), (int,): pa.int64(), (float,): pa.float64(), (int, float): pa.float64()}
-    of_kinds = {frozenset(found): type_ for found, type_ in columns.items()}
-    types = {name: of_kinds.get(frozenset(found - {type(None)}), pa.string()) for name, found in kinds.items()}
+            kinds[name].add(_kind(value))
+    types = {name: _column_type(found - {"gap"}) for name, found in kinds.items()}
     return Source(types, path.stat().st_size, lambda: _jsonl_rows(path))
+
+
+def _kind(value: Any) -> str:
+    """Returns what `value` asks of its column's type."""
+    if value is None or value != value:  # many write NaN where there is nothing
+        return "gap"
+    if type(value) is int:
+        return "int" if abs(value) <= _LARGEST_EXACT else "long" if -(2**63) <= value < 2**63 else "other"
+    return {bool: "bool", float: "float"}.get(type(value), "other")
+
+
+def _column_type(kinds: set[str]) -> "pa.DataType":
+    """Returns the type that holds values of these kinds exactly: integers too large for a float beside floats, and
+    whatever else has no common type, become text."""
+    import pyarrow as pa
+
+    columns = [({"bool"}, pa.bool_()), ({"int", "long"}, pa.int64()), ({"int", "float"}, pa.float64())]
+    return next((type_ for held, type_ in columns if kinds and kinds <= held), pa.string())
 
 
 def _jsonl_rows(path: Path) -> Iterator[Row]:
@@ -173,7 +222,7 @@ def _jsonl_rows(path: Path) -> Iterator[Row]:
     for line in lines:
         line = line.removesuffix("\n")
         if line.strip():
-            values, problem = ({}, lines.problem) if lines.problem else _parse_object(line)
+            values, problem = ({}, f"the row is {lines.problem}") if lines.problem else _parse_object(line)
             yield Row(number, lines.position, values, problem, line if problem else "")
             number += 1
         lines.begin()
@@ -188,7 +237,7 @@ def _parse_object(line: str) -> tuple[dict[str, Any], str | None]:
         if "\\ud" in line.lower():  # the escape of a surrogate, perhaps a lone one, which no file can hold
             json.dumps(parsed, ensure_ascii=False).encode("utf-8")
     except UnicodeEncodeError as error:
-        return {}, f"the row holds the lone surrogate U+{ord(error.object[error.start]):04X}"
+        return {}, f"the row holds a lone surrogate: U+{ord(error.object[error.start]):04X}"
     except (ValueError, RecursionError) as error:
         return {}, f"the row is not JSON: {error}"
     return (parsed, None) if isinstance(parsed, dict) else ({}, "the row is not a JSON object")
@@ -203,28 +252,71 @@ def _depth(value: Any) -> int:
     return depth
 
 
-def _parquet_source(path: Path) -> Source:
+def _parquet_source(path: Path, asked: Collection[str] | None) -> Source:
     import pyarrow as pa
     import pyarrow.parquet as pq
+
+    def opened(**options: Any) -> pq.ParquetFile:  # as nanoseconds the times of old programs end in 2262
+        return pq.ParquetFile(path, coerce_int96_timestamp_unit="us", **options)
 
     def rows() -> Iterator[Row]:
         number = 0
         try:
-            with pq.ParquetFile(path, buffer_size=2**20) as file:
-                for batch in file.iter_batches(_PARQUET_ROWS):
-                    for values in batch.to_pylist():
-                        yield Row(number, number + 1, values)
+            with opened(buffer_size=2**20) as file:
+                for batch in file.iter_batches(_PARQUET_ROWS, columns=None if asked is None else list(types)):
+                    for values in zip(*map(_values, batch.columns), strict=True):
+                        yield Row(number, number + 1, dict(zip(batch.schema.names, values, strict=True)))
                         number += 1
         except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
             raise DataError(f"{path} is damaged after row {number}: {error}") from None
 
     try:
-        with pq.ParquetFile(path) as file:
+        with opened() as file:
             schema, size = file.schema_arrow, file.metadata.num_rows
     except pa.ArrowException as error:
         raise DataError(f"{path} is not a Parquet file: {error}") from None
-    _require_distinct(path, schema.names)
+    read = [column for column in schema if asked is None or column.name in asked]
+    _require_distinct(path, [column.name for column in read])
+    types = {column.name: column.type for column in read}
     return Source({column.name: column.type for column in schema}, size, rows)
+
+
+def _values(column: "pa.Array") -> list[Any]:
+    """Returns the values of a column, in Python where it holds all that may be of their type."""
+    import pyarrow as pa
+
+    of, is_ = column.type, pa.types
+    of = of.value_type if is_.is_dictionary(of) else of
+    binary = is_.is_binary(of) or is_.is_large_binary(of) or is_.is_binary_view(of) or is_.is_fixed_size_binary(of)
+    text = is_.is_string(of) or is_.is_large_string(of) or is_.is_string_view(of)
+    if binary or text or is_.is_null(of) or is_.is_boolean(of) or is_.is_integer(of) or is_.is_floating(of):
+        return list(column.to_pylist())
+    there = column.is_valid().to_pylist()
+    return [ArrowValue(column.slice(place, 1)) if valid else None for place, valid in enumerate(there)]
+
+
+def _plain(value: "pa.Scalar") -> Any:
+    """Returns `value` as JSON has it: times and decimals as text, bytes too, lists, maps and structs of such values."""
+    import pyarrow as pa
+
+    of, is_ = value.type, pa.types
+    if not value.is_valid:
+        return None
+    if isinstance(value, (pa.DictionaryScalar, pa.ExtensionScalar)):
+        return str(value.as_py()) if isinstance(value, pa.UuidScalar) else _plain(value.value)
+    if isinstance(value, pa.StructScalar):
+        return {of.field(place).name: _plain(value[place]) for place in range(of.num_fields)}
+    if isinstance(value, pa.MapScalar):  # its keys may be no texts
+        return [[_plain(entry[0]), _plain(entry[1])] for entry in value.values]
+    if isinstance(value, pa.ListScalar):
+        return [_plain(one) for one in value.values]
+    if is_.is_duration(of):
+        return f"{value.value} {of.unit}"
+    if is_.is_timestamp(of) and of.tz:  # no database of time zones is asked for
+        return f"{_plain(value.cast(pa.timestamp(of.unit)))}Z"
+    if is_.is_temporal(of):
+        return re.sub(r"\.0+$", "", value.cast(pa.string()).as_py())
+    return str(value.as_py()) if is_.is_decimal(of) else value.as_py()
 
 
 def _require_distinct(path: Path, columns: Sequence[str]) -> None:
@@ -244,13 +336,21 @@ def open_sink(path: Path, suffix: str, types: "Types") -> "Iterator[Write]":
         def value_of(value: Any, kind: pa.DataType) -> Any:
             if value is None or isinstance(value, str):
                 return value
-            if pa.types.is_string(kind):
-                return _json(value)
-            return float(value) if pa.types.is_float64(kind) else value
+            if pa.types.is_floating(kind):
+                return float(value)
+            if value != value:
+                return None
+            return _json(value) if pa.types.is_string(kind) else value
+
+        def column(values: Sequence[Any], kind: pa.DataType) -> pa.Array:
+            if any(isinstance(value, ArrowValue) for value in values):
+                return pa.concat_arrays([pa.nulls(1, kind) if value is None else value.array for value in values])
+            if all(value is None for value in values):
+                return pa.nulls(len(values), kind)
+            return pa.array([value_of(value, kind) for value in values], kind)
 
         def table(rows: Sequence[Mapping[str, Any]]) -> pa.Table:
-            columns = {name: [value_of(row.get(name), kind) for row in rows] for name, kind in types.items()}
-            return pa.table(columns, schema)
+            return pa.table([column([row.get(name) for row in rows], kind) for name, kind in types.items()], schema)
 
         schema = pa.schema(list(types.items()))
         with pq.ParquetWriter(path, schema, compression="zstd") as parquet:
@@ -267,6 +367,7 @@ def open_sink(path: Path, suffix: str, types: "Types") -> "Iterator[Write]":
 
 
 def _csv_value(value: Any) -> Any:
+    value = _json_value(value) if isinstance(value, (ArrowValue, bytes)) else value
     return value if value is None or type(value) in (str, int, float) else _json(value)
 
 
@@ -275,8 +376,15 @@ def json_line(row: Mapping[str, Any]) -> str:
     return _json(row) + "\n"
 
 
+def _json_value(value: Any) -> Any:
+    """Returns what JSON has for a value that is none of its own: of bytes their UTF-8, of others of them `\\xff`."""
+    if isinstance(value, ArrowValue):
+        return value.plain()
+    return value.decode("utf-8", errors="backslashreplace") if isinstance(value, bytes) else str(value)
+
+
 def _json(value: Any) -> str:
-    text = json.dumps(value, ensure_ascii=False, default=str)
+    text = json.dumps(value, ensure_ascii=False, default=_json_value)
     if "NaN" in text or "Infinity" in text:  # perhaps of a text: it stays what it is
         return json.dumps(json.loads(text, parse_constant=lambda _: None), ensure_ascii=False)
     return text

@@ -1,5 +1,6 @@
 """Scoring with a registered model: a handful of texts, or a file of any size row by row."""
 
+import codecs
 import tempfile
 import weakref
 from collections import Counter
@@ -8,7 +9,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
-from pipeline.data.tabular import Row, json_line, open_sink, open_source, require_known_suffix
+from pipeline.data.tabular import Row, json_line, kind_of, open_sink, open_source, require_known_suffix
 from pipeline.project import tables
 from pipeline.project.atomic import atomic_write
 from pipeline.project.errors import DataError, PipelineError, UsageError
@@ -26,7 +27,6 @@ CHUNK_ROWS = 4096
 CHUNK_CHARACTERS = 2**23
 """A chunk ends at either limit: rows enough to be sorted by length, and a few dozen megabytes at most."""
 SHOWN_CHARACTERS = 72
-COUNTED_REASONS = 100
 
 
 def champion_uri() -> str:
@@ -108,6 +108,9 @@ def read_lines(stream: BinaryIO) -> list[str]:
     if stream.isatty():
         raise UsageError("name a review, or pipe some in, one a line; see `sentiment predict --help`")
     content = stream.read()
+    if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        raise DataError("stdin is UTF-16; give it as UTF-8")
+    content = content.removeprefix(codecs.BOM_UTF8)
     if not content:
         raise UsageError("there is no review on stdin; it takes one a line")
     reviews = []
@@ -184,7 +187,7 @@ def score_file(
             good = []
             for row in chunk:
                 if reason := row.problem or why_unusable(row.values.get(text_column)):
-                    reasons[reason if reason in reasons or len(reasons) < COUNTED_REASONS else "another reason"] += 1
+                    reasons[kind_of(reason)] += 1
                     line = {"row": row.number, "reason": reason, "original": row.original or row.values}
                     refused.write(json_line(line))
                 else:
