@@ -7,7 +7,6 @@ What Python cannot hold of a Parquet file, as nanoseconds or the year 10183, sta
 import codecs
 import csv
 import json
-import re
 from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -315,7 +314,8 @@ def _plain(value: "pa.Scalar") -> Any:
     if is_.is_timestamp(of) and of.tz:  # no database of time zones is asked for
         return f"{_plain(value.cast(pa.timestamp(of.unit)))}Z"
     if is_.is_temporal(of):
-        return re.sub(r"\.0+$", "", value.cast(pa.string()).as_py())
+        text = str(value.cast(pa.string()).as_py())
+        return text.rstrip("0").rstrip(".") if "." in text else text
     return str(value.as_py()) if is_.is_decimal(of) else value.as_py()
 
 

@@ -119,6 +119,8 @@ def test_predict_reads_a_review_a_line_and_prints_json(sentiment: Sentiment, mod
         ([], b"fine\n\nfine\n", 3, "line 2: the text is blank"),
         ([], b"fine\n\xe9t\xe9\n", 3, "line 2: its byte 0 is not UTF-8"),
         ([], b"", 2, "there is no review on stdin"),
+        ([], b"\xef\xbb\xbf", 2, "there is no review on stdin"),
+        ([], "\ufefffine\n".encode("utf-16-le"), 3, "stdin is UTF-16; give it as UTF-8"),
         (["--model", "models:/m-0", "fine"], b"", 1, "there is no registry at"),
         (["--model", "nowhere", "fine"], b"", 2, "--model nowhere cannot be loaded"),
         (["fine"], b"", 2, "params.yaml is not in"),
@@ -131,6 +133,21 @@ def test_predict_says_what_is_wrong_in_a_sentence(
     assert done.code == code
     assert done.err.startswith("error: ") and message in done.err and "Traceback" not in done.err
     assert done.out == ""
+
+
+def test_a_byte_order_mark_is_no_part_of_a_review(
+    sentiment: Sentiment, model: list[str], tmp_path: Path, logit: Any
+) -> None:
+    """As Notepad saves a file, whether it is piped in or scored."""
+    done = sentiment("predict", *model, "--json", stdin=b"\xef\xbb\xbfawful film\nfine film\n")
+    scores = [json.loads(line)["logit"] for line in done.out.splitlines()]
+    expected = pytest.approx(logit(["awful film", "fine film"]), abs=1e-5)
+    assert scores == expected and logit(["\ufeffawful film"]) != logit(["awful film"])
+    (tmp_path / "in.csv").write_bytes(b"\xef\xbb\xbftext\nawful film\nfine film\n")
+    (tmp_path / "in.jsonl").write_bytes(b'\xef\xbb\xbf{"text": "awful film"}\n{"text": "fine film"}\n')
+    for kind in ("csv", "jsonl"):
+        assert sentiment("score", f"in.{kind}", "-o", "out.jsonl", *model).code == 0
+        assert [row["logit"] for row in read(tmp_path / "out.jsonl")] == expected
 
 
 # score
@@ -218,11 +235,11 @@ def test_a_csv_row_that_cannot_be_scored_is_quarantined(sentiment: Sentiment, mo
     assert [row["id"] for row in read(tmp_path / "out.csv")] == ["a", "g"]
     assert quarantined(tmp_path) == [
         (1, "the text is blank", {"id": "b", "text": ""}),
-        (2, "the row has 3 fields, the header 2", "c,one,too many\r\n"),
-        (3, "the row has 1 fields, the header 2", "d\r\n"),
+        (2, "the row has another number of fields than the header: 3, not 2", "c,one,too many\r\n"),
+        (3, "the row has another number of fields than the header: 1, not 2", "d\r\n"),
         (4, "the row is not CSV: ',' expected after '\"'", 'e,"closed"too early\r\n'),
-        (5, f"byte {broken} of the file is not UTF-8", "f,caf\ufffd\r\n"),
-        (6, f"byte {broken + 3} of the file is not UTF-8", "\ufffd,fine\r\n"),
+        (5, f"the row is not UTF-8: byte {broken} of the file", "f,caf\ufffd\r\n"),
+        (6, f"the row is not UTF-8: byte {broken + 3} of the file", "\ufffd,fine\r\n"),
         (8, "the row is not CSV: unexpected end of data", 'h,"never closed\r\n'),
     ]
     assert "2 rows scored" in done.out and "7 rows quarantined" in done.out and "1 × the text is blank" in done.out
@@ -254,7 +271,7 @@ def test_a_json_row_that_cannot_be_scored_is_quarantined(
     assert found[2] == (3, "the text is missing", {"id": 2})
     assert found[3][1].startswith("the row is not JSON: Unterminated string") and found[3][2] == '{"text": "cut'
     assert found[4][1] == "the row is not a JSON object"
-    assert found[5][1] == "the row holds the lone surrogate U+D83D"
+    assert found[5][1] == "the row holds a lone surrogate: U+D83D"
     assert "is not UTF-8" in found[6][1]
     assert found[7][1].startswith("the row is not JSON")
 
@@ -358,6 +375,31 @@ def test_a_file_damaged_in_its_middle_leaves_an_older_output_as_it_was(
     assert done.code == 3 and "in.parquet is damaged after row" in done.err
     assert (tmp_path / "out.csv").read_text() == "older"
     assert {path.name for path in tmp_path.iterdir()} == {"in.parquet", "out.csv"}
+
+
+def test_reasons_are_counted_by_kind(sentiment: Sentiment, model: list[str], tmp_path: Path) -> None:
+    """A hundred rows that are Latin-1, each with a position of its own, hide no other reason."""
+    latin, blank = "".join(f"café film {row},1\n" for row in range(101)), " ,2\n" * 40
+    (tmp_path / "in.csv").write_bytes(f"text,n\n{latin}{blank}fine,3\n".encode("latin-1"))
+    done = sentiment("score", "in.csv", "-o", "out.csv", *model)
+    assert "(101 × the row is not UTF-8; 40 × the text is blank)" in done.out
+    assert len({reason for _, reason, _ in quarantined(tmp_path)}) == 102
+
+
+def test_values_that_python_does_not_hold_are_kept_and_are_no_text(
+    sentiment: Sentiment, model: list[str], tmp_path: Path
+) -> None:
+    table = pa.table({"text": ["fine", "dull"], "day": pa.array([3_000_000, 1], pa.date32())})
+    pq.write_table(table, tmp_path / "in.parquet")
+    assert sentiment("score", "in.parquet", "-o", "out.parquet", *model).code == 0
+    assert pq.read_table(tmp_path / "out.parquet").select(["text", "day"]) == table
+    done = sentiment("score", "in.parquet", "-o", "out.csv", "--text-column", "day", *model)
+    assert done.code == 3 and "none of the 2 rows of in.parquet could be scored (the text is not a string)" in done.err
+    assert quarantined(tmp_path)[0] == (
+        0,
+        "the text is not a string: 10183-09-21",
+        {"text": "fine", "day": "10183-09-21"},
+    )
 
 
 @pytest.mark.parametrize("uri", ["models:/imdb-sentiment-sample/2", "models:/imdb-sentiment-sample@champion", None])
