@@ -1,11 +1,13 @@
 """`sentiment`: what people type. Heavy libraries load only in the command that needs them."""
 
 import os
+import re
 import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
+from typer.core import TyperCommand
 
 from pipeline.project.run_command import run_command
 from pipeline.project.tables import table
@@ -59,18 +61,41 @@ ModelUri = Annotated[
 ]
 
 
-@app.command()
+_OPTION = re.compile(r"--?([a-z][\w-]*(=.*)?)?", re.IGNORECASE | re.DOTALL)
+_REVIEW = "\0"
+"""Begins a review that would be read as an option: no argument of a command line holds the character."""
+
+
+class _Reviews(TyperCommand):
+    """A command whose arguments are reviews: one that begins with a dash and has not the form of an option is none."""
+
+    def parse_args(self, ctx: typer.Context, args: list[str]) -> list[str]:  # type: ignore[override]
+        return super().parse_args(
+            ctx, [_REVIEW + one if one.startswith("-") and not _OPTION.fullmatch(one) else one for one in args]
+        )
+
+
+@app.command(cls=_Reviews)
 def predict(
-    texts: Annotated[list[str] | None, typer.Argument(help="Reviews; without any, one a line from stdin.")] = None,
+    texts: Annotated[
+        list[str] | None,
+        typer.Argument(
+            help="Reviews; without any, one a line from stdin. `--` goes before one that looks like an option."
+        ),
+    ] = None,
     model: ModelUri = None,
     json: Annotated[bool, typer.Option("--json", help="Print one JSON object a line.")] = False,
 ) -> None:
     """Score reviews: label, probability of positive, and logit."""
     from pipeline.serving import files
 
-    reviews = files.checked(texts) if texts else files.read_lines(sys.stdin.buffer)
+    given = [text.removeprefix(_REVIEW) for text in texts or ()]
+    reviews = files.checked(given) if given else files.read_lines(sys.stdin.buffer)
     scores = files.score_texts(files.load(model), reviews)
-    print(files.json_lines(reviews, scores) if json else files.table(reviews, scores))
+    if json:
+        typer.echo(files.json_lines(reviews, scores).encode())  # JSON is UTF-8, whatever else stdout takes
+    else:
+        print(files.table(reviews, scores))
 
 
 @app.command()

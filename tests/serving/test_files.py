@@ -135,6 +135,31 @@ def test_predict_says_what_is_wrong_in_a_sentence(
     assert done.out == ""
 
 
+def test_a_review_may_begin_with_a_dash(sentiment: Sentiment, model: list[str]) -> None:
+    texts = ["fine", "-10/10 worst film", "- dull", "-great fun", "-1", "--- a line", "-", "fine too"]
+    done = sentiment("predict", *texts, "--json", *model, "--", "--awful", "-10/10 again")
+    assert [json.loads(line)["text"] for line in done.out.splitlines()] == [*texts, "--awful", "-10/10 again"], done.err
+
+
+@pytest.mark.parametrize("option", ["--modle", "--modle=x y", "-m"])
+def test_an_option_that_is_misspelt_is_no_review(sentiment: Sentiment, option: str) -> None:
+    done = sentiment("predict", option, "fine")
+    assert done.code == 2 and f"No such option: {option.partition('=')[0]}" in done.err
+
+
+@pytest.mark.parametrize("options", [[], ["--json"]])
+def test_what_the_terminal_cannot_show_is_no_error(
+    sentiment: Sentiment, model: list[str], monkeypatch: pytest.MonkeyPatch, options: list[str]
+) -> None:
+    shown = io.BytesIO()
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(shown, "ascii"))  # PYTHONIOENCODING=ascii
+    done = sentiment("predict", "Schön → …", *model, *options)
+    sys.stdout.flush()
+    assert done.code == 0, done.err
+    text = shown.getvalue().decode()
+    assert json.loads(text)["text"] == "Schön → …" if options else r"Sch\xf6n \u2192 \u2026" in text
+
+
 def test_a_byte_order_mark_is_no_part_of_a_review(
     sentiment: Sentiment, model: list[str], tmp_path: Path, logit: Any
 ) -> None:
