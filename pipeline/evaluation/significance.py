@@ -95,13 +95,11 @@ def paired_accuracy(
     Returns:
         `difference`: accuracy of `logit` less that of `other`; `interval`: its paired percentile bootstrap interval
         (Efron 1979) of this `confidence`; `only_first_right` and `only_second_right`: reviews on which they disagree;
-        `mcnemar_p`: the two-sided exact McNemar test's p-value (McNemar 1947), 1 where they never disagree.
+        `mcnemar_p`: see `mcnemar_p`.
 
     Raises:
         ValueError, PipelineError: as in `binary_metrics`.
     """
-    from scipy.stats import binomtest
-
     first = (checked(label, logit)[1] > 0) == label
     second = (checked(label, other)[1] > 0) == label
     gained, lost, rows = int((first & ~second).sum()), int((second & ~first).sum()), len(first)
@@ -113,5 +111,29 @@ def paired_accuracy(
         "interval": percentile_interval((draws[:, 0] - draws[:, 1]) / rows, confidence),
         "only_first_right": gained,
         "only_second_right": lost,
-        "mcnemar_p": float(binomtest(gained, gained + lost).pvalue) if gained + lost else 1.0,
+        "mcnemar_p": mcnemar_p(gained, lost),
     }
+
+
+def mcnemar_p(gained: int, lost: int) -> float:
+    """Returns the two-sided p-value of the exact McNemar test (McNemar 1947) of two models of which the first alone is
+    right on `gained` rows and the second alone on `lost`; 1 where they never disagree."""
+    from scipy.stats import binomtest
+
+    return float(binomtest(gained, gained + lost).pvalue) if gained + lost else 1.0
+
+
+def bootstrap_p(gained: int, lost: int, rows: int) -> float:
+    """Returns twice the share of all paired bootstrap resamples of `rows` rows in which the first model is not ahead;
+    `gained` and `lost` as in `mcnemar_p`.
+
+    It is the ideal bootstrap (Efron & Tibshirani 1993, chapter 6), without drawing: the number of rows on which the two
+    disagree is binomial, and given it so is how many of them the first has right. So it resolves any level.
+    """
+    from scipy.stats import binom
+
+    if not gained + lost:
+        return 1.0
+    disagreeing = np.arange(rows + 1)
+    not_ahead = binom.cdf(disagreeing // 2, disagreeing, gained / (gained + lost))
+    return min(1.0, 2 * float(binom.pmf(disagreeing, rows, (gained + lost) / rows) @ not_ahead))

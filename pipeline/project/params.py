@@ -112,9 +112,10 @@ class AccuracyFloor(_Section):
 class GateParams(_Section):
     """When a challenger may replace the champion; pipeline/registry/gate.py holds the rule.
 
-    `test` and `level` say what is significant: the test's α, and intervals of 1 - `level`. The margins are
-    differences of accuracy (0.01 is one point): `non_inferiority_margin` is what "not worse" allows, the other two
-    what a length quartile and a label may lose. `bootstrap_samples` resamples behind each paired interval.
+    `test` and `level` say what is significant: the chance of one false "better" over all looks at held-out reviews, and
+    intervals of 1 - `level`. The margins are differences of accuracy (0.01 is one point): `non_inferiority_margin` is
+    what "not worse" allows, the other two what a length quartile and a label may lose. `bootstrap_samples` resamples
+    behind each paired interval. From `fresh_min_rows` fresh reviews on they are part of the decision.
     """
 
     test: Literal["mcnemar", "bootstrap"]
@@ -123,6 +124,7 @@ class GateParams(_Section):
     non_inferiority_margin: float = Field(ge=0, lt=1)
     length_slice_margin: float = Field(ge=0, lt=1)
     label_slice_margin: float = Field(ge=0, lt=1)
+    fresh_min_rows: PositiveInt
     min_accuracy: AccuracyFloor
 
     def floor(self, dataset: str) -> float:

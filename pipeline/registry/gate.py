@@ -1,4 +1,4 @@
-"""The gate: whether a challenger takes the champion's place, from what both predict on the same test reviews.
+"""The gate: whether a challenger takes the champion's place, from what both predict on the same held-out reviews.
 
 It is pure: tables of predictions in, a decision with its reason and every figure it rests on out. The same
 predictions, params and seed give the same decision, in whatever order the rows stand.
@@ -6,22 +6,28 @@ predictions, params and seed give the same decision, in whatever order the rows 
 The rule. A challenger is promoted when it has a reason to be, and nothing speaks against it.
 
 A reason is one of:
-- it is *significantly better* than the champion at α = `level`: right on more reviews, and the exact McNemar test
-  (McNemar 1947, two-sided) has p < α; or, with `test: bootstrap`, the whole paired bootstrap interval (Efron 1979) lies
-  above 0;
+- it is *significantly better* than the champion on the test reviews: right on more of them, and the exact McNemar test
+  (McNemar 1947, two-sided), or with `test: bootstrap` the paired bootstrap, has p < α;
+- it is so on the *fresh* reviews, which neither has trained on, and not worse on the test reviews (below);
 - it has trained on reviews that the champion has not, and is *not worse* than the champion, nor than the best version
-  ever promoted, which stops a drift of small steps: the lower end of each paired interval of 1 - α is no lower than
-  -`non_inferiority_margin`. Both must hold, so neither comparison needs a correction (Berger 1982).
+  that was promoted and not rolled back, which stops a drift of small steps: the lower end of each paired interval of
+  1 - `level` is no lower than -`non_inferiority_margin`. Both must hold, so neither comparison needs a correction
+  (Berger 1982).
 
-Two things speak against it:
-- a slice (length quartile, label) *regresses beyond its margin*: what it loses exceeds the margin, and is significant
-  at α after Bonferroni's correction (exact McNemar, p < α / number of slices). Of challengers that are as good as the
-  champion everywhere, drawn with a disagreement on 13% of the reviews, this stops 1%; the margin alone would stop 5%, a
-  test of each slice at α 10%, and asking each slice to be shown not worse 86%;
+Three things speak against it:
+- a slice of the test reviews (length quartile, label) *regresses beyond its margin*: what it loses exceeds the margin,
+  and is significant at `level` after Bonferroni's correction (exact McNemar, p < level / number of slices). Of
+  challengers that are as good as the champion everywhere, drawn with a disagreement on 13% of the reviews, this stops
+  1%; the margin alone would stop 5%, a test of each slice at α 10%, and asking each slice to be shown not worse 86%;
+- on the fresh reviews it loses more than `non_inferiority_margin`, and significantly (exact McNemar, p < level);
 - its accuracy is below the *floor* of the data set.
 
-Where there is no champion, the floor alone decides. Latency, and how often the test split has been looked at, are
-reported and decide nothing.
+Looks at held-out reviews are paid for. α is not `level`, of which each look spends a part (`spent_level`), divided by
+the number of tests that can be a reason (Bonferroni): over a store's whole life, however many challengers are measured
+and on whatever held-out reviews, the chance of one false *better* stays below `level`.
+
+Fresh reviews are part of it from `fresh_min_rows` of them on; fewer are reported. Where there is no champion, the floor
+alone decides. Latency is reported and decides nothing.
 """
 
 from collections.abc import Mapping
@@ -30,7 +36,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from pipeline.evaluation.significance import paired_accuracy, slice_masks
+from pipeline.evaluation.significance import bootstrap_p, mcnemar_p, paired_accuracy, slice_masks
 from pipeline.project.errors import DataError
 from pipeline.project.params import GateParams
 
@@ -41,7 +47,7 @@ Comparison = dict[str, Any]
 Models = Mapping[str, "pd.DataFrame"]
 """Predictions by role."""
 
-_ROLES = {"champion": "the champion", "best_ever": "the best version ever promoted"}
+_ROLES = {"champion": "the champion", "best_ever": "the best version promoted and not rolled back"}
 _NAMED = 3  # reviews named in a message
 
 
@@ -68,19 +74,22 @@ def decide(
     seed: int,
     latency_ms: Mapping[str, float],
     looks: int,
+    fresh: Models | None = None,
 ) -> Decision:
     """Decides whether the challenger becomes champion.
 
     Args:
-        predictions: of the `challenger`, of the `champion` where there is one, and of the version ever promoted that is
-            the best on these reviews (`best_ever`) where that is another: tables on the same test reviews, one row a
-            review in any order: id, label (0 or 1), logit, length (in tokens).
+        predictions: of the `challenger`, of the `champion` where there is one, and of the version promoted and not
+            rolled back that is the best on these reviews (`best_ever`) where that is another: tables on the same test
+            reviews, one row a review in any order: id, label (0 or 1), logit, length (by one yardstick for all).
         dataset: whose floor in `params` holds.
         new_rows: training reviews that the challenger has trained on and the champion has not; None where the
             champion's are not known, and then being as good is not enough.
         seed: of the paired bootstrap.
         latency_ms: of one review, by role as `predictions`; reported.
-        looks: how often the test split has been looked at before a decision, this one included; reported.
+        looks: how often held-out reviews have been looked at before a decision, this one included, 1 or more.
+        fresh: predictions of `challenger` and `champion` on the fresh reviews that neither has trained on, as
+            `predictions`; None where there are none.
 
     Raises:
         DataError: the tables are not finite predictions on the same reviews with the same labels; names what differs.
@@ -90,12 +99,16 @@ def decide(
     models = {role: _by_id(role, table) for role, table in predictions.items()}
     for role in models:
         _require_same_reviews(models["challenger"], models[role], role)
-    accuracy = {role: float(((model["logit"] > 0) == model["label"]).mean()) for role, model in models.items()}
+    accuracy = {role: _accuracy(model) for role, model in models.items()}
+    counts = fresh is not None and len(fresh["champion"]) >= params.fresh_min_rows
+    level = spent_level(params.level, looks) / (2 if counts else 1)
     figures = {
         "reviews": len(models["challenger"]),
         "looks": looks,
+        "level": level,
         "accuracy": accuracy,
-        "against": {role: _compare(models, role, params, seed) for role in _ROLES if role in models},
+        "against": {role: _compare(models, role, params, level, seed) for role in _ROLES if role in models},
+        "fresh": _compare_fresh(fresh, params, level, seed) | {"counts": counts} if fresh else None,
         "slices": _compare_slices(models, params, seed) if "champion" in models else [],
         "floor": {"dataset": dataset, "min_accuracy": floor, "holds": accuracy["challenger"] >= floor},
         "new_rows": new_rows,
@@ -106,13 +119,33 @@ def decide(
     return _judge(figures, params)
 
 
+def spent_level(level: float, look: int) -> float:
+    """Returns what the `look`-th look, counted from 1, may spend of `level`: 6 level / (π² look²), which sums to
+    `level` over all looks, however many there will be (α-spending: Lan & DeMets 1983; Σ 1/k² = π²/6)."""
+    return 6 * level / (np.pi * look) ** 2
+
+
+def lead_needed(disagreeing: int, rows: int, level: float, test: str) -> int | None:
+    """Returns how many reviews more than the champion a challenger must have right to be significantly better at
+    `level`, where the two disagree on `disagreeing` of `rows`; None where no lead would do."""
+    low, high = disagreeing // 2, disagreeing + 1  # won: not enough, and enough
+    while high - low > 1:
+        won = (low + high) // 2
+        low, high = (low, won) if _p(won, disagreeing - won, rows, test) < level else (won, high)
+    return None if high > disagreeing else 2 * high - disagreeing
+
+
+def _p(won: int, lost: int, rows: int, test: str) -> float:
+    return mcnemar_p(won, lost) if test == "mcnemar" else bootstrap_p(won, lost, rows)
+
+
 def report(decision: Decision) -> str:
     """Returns the decision as lines for a terminal: what and why, the models, and the paired comparisons."""
     figures = decision.figures
     lines = [
         f"decision  {decision.decision}",
         f"reason    {decision.reason}",
-        f"test set  {figures['reviews']:,} reviews, looked at for {figures['looks']} decision(s)",
+        f"test set  {figures['reviews']:,} reviews; look {figures['looks']} at held-out reviews",
         "",
         f"{'model':18}  accuracy  ms a review",
     ]
@@ -121,6 +154,8 @@ def report(decision: Decision) -> str:
         lines.append(f"{_words(role):18}  {accuracy:8.2%}  {'-' if latency is None else f'{latency:.1f}':>11}")
     compared = {f"against {_words(role)}": one for role, one in figures["against"].items()}
     compared |= {_words(one["slice"]): one for one in figures["slices"]}
+    if fresh := figures.get("fresh"):
+        compared |= {"fresh": fresh}
     if compared:
         # The slices' intervals hold all together at the level at which that of the whole test set holds alone.
         lines += ["", f"{'challenger':18}  reviews   points          interval      won : lost      McNemar p"]
@@ -132,7 +167,21 @@ def report(decision: Decision) -> str:
             f"{name:18}  {one['reviews']:7,}  {100 * one['difference']:+7.2f}  {interval:>16}  "
             f"{won:7,} : {lost:<7,} {one['mcnemar_p']:10.2g}{mark}"
         )
+    if champion := figures["against"].get("champion"):
+        lines += ["", f"needed    {_needed(champion, figures)}"]
     return "\n".join(lines)
+
+
+def _needed(one: Comparison, figures: Mapping[str, Any]) -> str:
+    """Says what would have been significantly better at this look."""
+    lead, disagreeing = one["lead_needed"], one["only_first_right"] + one["only_second_right"]
+    what = "no lead would do" if lead is None else f"a lead of {100 * lead / one['reviews']:.2f} points"
+    level = f"(α = {figures['level']:.2g})"
+    return f"{what} at look {figures['looks']} {level}, as the two disagree on {disagreeing:,} reviews"
+
+
+def _accuracy(model: "pd.DataFrame") -> float:
+    return float(((model["logit"] > 0) == model["label"]).mean())
 
 
 def _words(name: str) -> str:
@@ -175,19 +224,30 @@ def _some(ids: "pd.Series") -> str:
     return named if len(ids) <= _NAMED else f"{named} and {len(ids) - _NAMED:,} more"
 
 
-def _compare(models: Models, role: str, params: GateParams, seed: int) -> Comparison:
+def _compare(models: Models, role: str, params: GateParams, level: float, seed: int) -> Comparison:
     compared = _paired(models, role, slice(None), params.level, params, seed)
-    low = compared["interval"][0]
-    significant = compared["mcnemar_p"] < params.level if params.test == "mcnemar" else low > 0
+    won, lost, rows = compared["only_first_right"], compared["only_second_right"], compared["reviews"]
     return {
         **compared,
-        "better": bool(compared["difference"] > 0 and significant),
-        "not_worse": bool(low >= -params.non_inferiority_margin),
+        "better": bool(compared["difference"] > 0 and _p(won, lost, rows, params.test) < level),
+        "not_worse": bool(compared["interval"][0] >= -params.non_inferiority_margin),
+        "lead_needed": lead_needed(won + lost, rows, level, params.test),
+    }
+
+
+def _compare_fresh(fresh: Models, params: GateParams, level: float, seed: int) -> Comparison:
+    models = {role: _by_id(role, table) for role, table in fresh.items()}
+    _require_same_reviews(models["challenger"], models["champion"], "champion")
+    compared = _compare(models, "champion", params, level, seed)
+    lost = compared["difference"] < -params.non_inferiority_margin and compared["mcnemar_p"] < params.level
+    return {
+        **compared,
+        "accuracy": {role: _accuracy(model) for role, model in models.items()},
+        "regressed": bool(lost),
     }
 
 
 def _compare_slices(models: Models, params: GateParams, seed: int) -> list[Comparison]:
-    # The champion's lengths make the quartiles: another tokenizer of the challenger does not move the yardstick.
     masks = slice_masks(models["champion"]["label"].to_numpy(), models["champion"]["length"].to_numpy())
     level = params.level / len(masks)
     results = []
@@ -212,23 +272,40 @@ def _paired(
 
 def _judge(figures: dict[str, Any], params: GateParams) -> Decision:
     """Applies the rule to the figures and says why, a sentence a fact."""
-    against, objections = figures["against"], _objections(figures)
+    against, fresh, objections = figures["against"], figures["fresh"], _objections(figures)
     if "champion" not in against:
         if objections:
             return Decision("kept", " ".join(["There is no champion, and none is made.", *objections]), figures)
         return Decision("first", f"There was no champion; {_standing(figures)} reaches the floor.", figures)
-    better = against["champion"]["better"]
-    due = bool(figures["new_rows"]) and all(one["not_worse"] for one in against.values())
+    better, not_worse = against["champion"]["better"], all(one["not_worse"] for one in against.values())
+    better_on_fresh = bool(fresh and fresh["counts"] and fresh["better"])
     facts = [
-        f"The challenger is {'' if better else 'not '}significantly better than the champion at α = {params.level:g}: "
+        f"The challenger is {'' if better else 'not '}significantly better than the champion at α = "
+        f"{figures['level']:.2g}, which is left of {params.level:g} at look {figures['looks']}: "
         f"{_measure('champion', figures, params)}."
     ]
     if not better:
-        facts += _freshness(figures, params)
+        facts[0] = f"{facts[0][:-1]}; it takes {_needed(against['champion'], figures)}."
+    if fresh:
+        facts.append(_on_fresh(figures, params))
+    if not better:
+        facts += _freshness(figures, params, better_on_fresh)
+    due = not_worse and (bool(figures["new_rows"]) or better_on_fresh)
     if (better or due) and not objections:
         facts.append("No slice regresses beyond its margin, and the floor holds.")
         return Decision("promoted", " ".join(facts), figures)
     return Decision("kept", " ".join(facts + objections), figures)
+
+
+def _on_fresh(figures: dict[str, Any], params: GateParams) -> str:
+    fresh = figures["fresh"]
+    measured = _measured(fresh, fresh["accuracy"], "champion", "fresh", params)
+    if not fresh["counts"]:
+        return (
+            f"On fresh reviews it reaches {measured}; they are reported alone, as the gate counts them from "
+            f"{params.fresh_min_rows:,} on."
+        )
+    return f"On fresh reviews it is {'' if fresh['better'] else 'not '}significantly better: {measured}."
 
 
 def _objections(figures: dict[str, Any]) -> list[str]:
@@ -238,6 +315,12 @@ def _objections(figures: dict[str, Any]) -> list[str]:
         for one in figures["slices"]
         if one["regressed"]
     ]
+    fresh = figures["fresh"]
+    if fresh and fresh["counts"] and fresh["regressed"]:
+        sentences.append(
+            f"It loses {-100 * fresh['difference']:.2f} points on {fresh['reviews']:,} fresh reviews, more than the "
+            f"margin, and significantly (McNemar p = {fresh['mcnemar_p']:.2g})."
+        )
     floor = figures["floor"]
     if not floor["holds"]:
         sentences.append(
@@ -247,13 +330,17 @@ def _objections(figures: dict[str, Any]) -> list[str]:
     return sentences
 
 
-def _freshness(figures: dict[str, Any], params: GateParams) -> list[str]:
-    """Says what new training rows and non-inferiority make of a challenger that is not better."""
-    if figures["new_rows"] is None:
-        return ["Which reviews the champion has trained on is not known, so being as good is no reason to change."]
-    if not figures["new_rows"]:
-        return ["It has trained on no review that the champion has not, so being as good is no reason to change."]
-    sentences = [f"It has trained on {figures['new_rows']:,} reviews that the champion has not."]
+def _freshness(figures: dict[str, Any], params: GateParams, better_on_fresh: bool) -> list[str]:
+    """Says what new training rows, or a lead on fresh reviews, and non-inferiority make of a challenger that is not
+    better on test."""
+    new = figures["new_rows"]
+    sentences = []
+    if new:
+        sentences.append(f"It has trained on {new:,} reviews that the champion has not.")
+    elif not better_on_fresh:
+        unknown = "Which reviews the champion has trained on is not known"
+        known = "It has trained on no review that the champion has not"
+        return [f"{unknown if new is None else known}, so being as good is no reason to change."]
     for role, one in figures["against"].items():
         verdict = "is not worse" if one["not_worse"] else "may be worse"
         evidence = "" if role == "champion" else f": {_measure(role, figures, params)}"
@@ -268,10 +355,13 @@ def _standing(figures: dict[str, Any]) -> str:
 
 
 def _measure(role: str, figures: dict[str, Any], params: GateParams) -> str:
-    one, accuracy = figures["against"][role], figures["accuracy"]
+    return _measured(figures["against"][role], figures["accuracy"], role, "test", params)
+
+
+def _measured(one: Comparison, accuracy: Mapping[str, float], role: str, split: str, params: GateParams) -> str:
     low, high = (100 * bound for bound in one["interval"])
     return (
-        f"{accuracy['challenger']:.2%} against {accuracy[role]:.2%} on the same {one['reviews']:,} test reviews, "
+        f"{accuracy['challenger']:.2%} against {accuracy[role]:.2%} on the same {one['reviews']:,} {split} reviews, "
         f"{100 * one['difference']:+.2f} points ({100 * (1 - params.level):g}% interval {low:+.2f} to {high:+.2f}, "
         f"exact McNemar p = {one['mcnemar_p']:.2g})"
     )
