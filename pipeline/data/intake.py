@@ -11,6 +11,7 @@ import fcntl
 import hashlib
 import math
 import shutil
+import signal
 import time
 from collections import Counter
 from collections.abc import Mapping
@@ -25,7 +26,7 @@ from pipeline.data.copies import keyed
 from pipeline.data.expectations import POSITIVE_SHARE, validate_incoming
 from pipeline.data.labelled import DTYPES, ID_PREFIX, append, batch_of, read_labelled
 from pipeline.data.splits import assigned, contradictory, is_fresh, new_reviews, split_reviews
-from pipeline.data.tabular import SUFFIXES, json_line, open_source
+from pipeline.data.tabular import SUFFIXES, json_line, kind_of, open_source
 from pipeline.project.atomic import atomic_write, read_table
 from pipeline.project.errors import DataError, PipelineError
 from pipeline.project.params import IntakeParams, Params
@@ -40,6 +41,9 @@ _MISSING_TIMES = ("", "nan", "nat", "none", "null")
 _STRAY_LABELS = 0.01
 """Share of the rows from which on numbers that are no labels are another scale, if there are at least two."""
 REQUIRED = ("text", "label")
+_READ = (*REQUIRED, "id", "timestamp")
+_LONGEST_NAME = 180
+"""Bytes of a source file's name within those of its files in quarantine, of which Linux takes 255 each."""
 _UNKNOWN_FACTOR = 60
 _COLUMNS = ("id", "text", "label", "source_file", "source_row", "source_id", "timestamp")
 
@@ -129,7 +133,7 @@ class Finding:
     @property
     def reasons(self) -> Counter[str]:
         """How many rows are unusable for each kind of reason."""
-        return Counter(row.reason.partition(":")[0] for row in self.unusable)
+        return Counter(kind_of(row.reason) for row in self.unusable)
 
     def as_dict(self) -> dict[str, Any]:
         """Returns the figures, JSON-able."""
@@ -197,6 +201,9 @@ def _is_open_for_writing(file: Path) -> bool | None:
     where that cannot be known: the file is another user's, or its file system has no leases."""
     with file.open("rb") as opened:
         try:
+            # Whoever opens the file meanwhile breaks the lease: its holder hears of it by SIGIO, which would end it, if
+            # no other signal is named here. SIGURG is one that a process may not notice.
+            fcntl.fcntl(opened, fcntl.F_SETSIG, signal.SIGURG)
             fcntl.fcntl(opened, fcntl.F_SETLEASE, fcntl.F_RDLCK)
             fcntl.fcntl(opened, fcntl.F_SETLEASE, fcntl.F_UNLCK)
         except OSError as error:
@@ -257,7 +264,7 @@ def read(file: Path, key: str) -> tuple[list[dict[str, Any]], list[Unusable], st
     unusable: list[Unusable] = []
     numbers: Counter[str] = Counter()  # that are no labels
     try:
-        source = open_source(file)
+        source = open_source(file, _READ)
         if missing := [column for column in REQUIRED if column not in source.types]:
             raise DataError(f"it has no column {' and no column '.join(missing)}; there are {', '.join(source.types)}")
         for row in source.rows():
@@ -339,13 +346,20 @@ def _is_time(value: Any) -> bool:
             return False
 
 
+def _shortened(name: str) -> str:
+    """Returns a file's name, of a long one the beginning and the suffix."""
+    suffix = Path(name).suffix
+    beginning = name.removesuffix(suffix).encode()[: _LONGEST_NAME - len(suffix)].decode(errors="ignore")
+    return f"{beginning}{suffix}"
+
+
 def take(finding: Finding) -> bool:
     """Does with the file what was found; returns whether it could: False where it changed since it was read.
 
     Raises:
         PipelineError: the file cannot be moved, or what is written cannot be.
     """
-    file, name = finding.file, f"{finding.key}-{finding.file.name}"
+    file, name = finding.file, f"{finding.key}-{_shortened(finding.file.name)}"
     stat = file.stat()
     if (stat.st_size, stat.st_mtime_ns) != finding.state:
         return False

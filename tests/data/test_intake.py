@@ -6,15 +6,20 @@ import json
 import os
 import re
 import shutil
+import subprocess
+import sys
 import tempfile
 from collections.abc import Callable
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
-from conftest import edit_params, write_sample_params
+from conftest import ROOT, edit_params, write_sample_params
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -254,6 +259,81 @@ def test_of_a_file_whose_writer_cannot_be_known_more_rest_is_asked(
     assert settle > 0
     assert incoming(params, changed + 2 * settle)[0] == []
     assert incoming(params, changed + 61 * settle)[0] == [file]
+
+
+OPENED_BY_A_WRITER = """
+import fcntl, os, sys
+from pathlib import Path
+from pipeline.data.intake import incoming
+from pipeline.project.params import load_params
+
+asked = fcntl.fcntl
+def ask(file, command, *argument):
+    answer = asked(file, command, *argument)
+    if argument == (fcntl.F_RDLCK,):
+        try:
+            os.open(file.name, os.O_WRONLY | os.O_NONBLOCK)
+        except BlockingIOError:
+            print("the writer waits")
+    return answer
+
+fcntl.fcntl = ask
+print(incoming(load_params().retrain.intake)[0])
+"""
+"""A writer opens the file at the worst moment: it waits, and whoever asks for writers is sent a signal."""
+
+
+def test_a_writer_that_comes_while_it_is_asked_for_writers_ends_nothing(raw: pd.DataFrame, project: Path) -> None:
+    drop("new.csv", raw)
+    command = [sys.executable, "-c", OPENED_BY_A_WRITER]
+    done = subprocess.run(command, env=os.environ | {"PYTHONPATH": str(ROOT)}, capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (0, "the writer waits\n[PosixPath('data/incoming/new.csv')]\n"), (
+        done.stderr
+    )
+
+
+@pytest.mark.parametrize("kind", ["usable", "refused", "in part"])
+@pytest.mark.parametrize("character", ["x", "ü", "🎬"])
+def test_a_file_may_have_the_longest_name_there_is(
+    raw: pd.DataFrame, params: IntakeParams, kind: str, character: str
+) -> None:
+    name = character * (251 // len(character.encode())) + ".csv"
+    content = {"usable": raw, "refused": raw.assign(label=7), "in part": pd.concat([raw, raw.head(1).assign(text="")])}
+    finding = take_in(drop(name, content[kind]), params)
+    assert bool(finding.problem) == (kind == "refused") and bool(finding.unusable) == (kind != "usable")
+    (kept,) = (QUARANTINE if kind == "refused" else ACCEPTED).glob("*.csv")
+    assert kept.name.startswith(f"{finding.key}-{character * 40}")
+    assert kind == "usable" or quarantined(".jsonl")[0]["file"] == name
+
+
+def test_columns_that_nobody_asked_for_may_hold_anything(raw: pd.DataFrame, params: IntakeParams) -> None:
+    """A day in the year 10183, a duration without end and a tensor: none is read, and so none can fail."""
+    columns = {
+        "day": pa.array([3_000_000] * 200, pa.date32()),
+        "length": pa.array([2**62] * 200, pa.duration("ms")),
+        "tensor": pa.FixedShapeTensorArray.from_numpy_ndarray(np.zeros((200, 2, 2), np.float32)),
+        "timestamp": pa.array(range(200), pa.timestamp("ns")),
+    }
+    table = pa.Table.from_pandas(raw)
+    for name, column in columns.items():
+        table = table.append_column(name, column)
+    pq.write_table(table, INCOMING / "odd.parquet")
+    finding = take_in(INCOMING / "odd.parquet", params)
+    assert len(finding.good) == 200 and finding.problem is None
+    assert finding.good["timestamp"].tolist()[:2] == ["1970-01-01 00:00:00", "1970-01-01 00:00:00.000000001"]
+
+
+def test_a_column_of_another_type_loses_its_rows_and_no_more(raw: pd.DataFrame, params: IntakeParams) -> None:
+    day = pa.array([3_000_000] * 200, pa.date32())
+    pq.write_table(pa.table({"text": raw["text"].tolist(), "label": day}), INCOMING / "day.parquet")
+    pq.write_table(pa.table({"text": day, "label": raw["label"].tolist()}), INCOMING / "text.parquet")
+    first = [
+        examine(INCOMING / f"{name}.parquet", Known(load_params()), params).unusable[0] for name in ("day", "text")
+    ]
+    assert [row.reason for row in first] == [
+        "the label is not 0, 1, negative or positive: 10183-09-21",
+        "the text is not a string: 10183-09-21",
+    ]
 
 
 def test_a_file_that_changes_while_it_is_read_is_left(raw: pd.DataFrame, params: IntakeParams) -> None:
