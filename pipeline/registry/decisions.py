@@ -38,7 +38,7 @@ REGISTRY_ID = "decisions.registry"
 """The tag with the history's id: of `<name>-decisions`, and of the registered model itself, so that a history that was
 deleted as a whole is missed."""
 APPLIED = "applied"
-ROLLED_BACK, RESTORED = "rolled back", "restored"
+ROLLED_BACK, RESTORED, UPDATED = "rolled back", "restored", "updated"
 _PIECE = "entry."
 _PIECE_LENGTH = 50_000
 """Characters: MLflow allows 100,000, a MySQL column 65,535."""

@@ -14,6 +14,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,6 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 import pipeline
+from pipeline.data.copies import keys
 from pipeline.project.atomic import read_json, read_table, write_json, write_table
 from pipeline.project.errors import PipelineError
 from pipeline.project.run_command import run_command
@@ -32,7 +34,9 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities.model_registry import ModelVersion
 
-PREDICTION_COLUMNS = ("id", "label", "logit", "probability", "length")
+PREDICTION_COLUMNS = ("id", "label", "logit", "probability")
+SERVED = "served_sha256"
+"""The tag of a version that says by which code and settings it is served."""
 TRAINING_ROWS = "training_rows"
 TEXT_PROFILE = "text_profile"
 _REVIEWS_COMPARED = 32
@@ -53,26 +57,36 @@ def reviews_digest(reviews: "pd.DataFrame") -> str:
 
 
 def training_rows(train: "pd.DataFrame", validation: "pd.DataFrame") -> "pd.DataFrame":
-    """Returns what a training knew: split (train or validation) and row, as `row_hashes` has it, in order."""
+    """Returns what a training knew, in order of `row`: split (train or validation), row as `row_hashes` has it, and key,
+    by which a review is known: the first 64 bits of the SHA-256 of its text's key (`copies.key`)."""
     import pandas as pd
 
     splits = {"train": train, "validation": validation}
-    return pd.concat(
-        [pd.DataFrame({"split": split, "row": np.sort(row_hashes(reviews))}) for split, reviews in splits.items()]
-    )
+    tables = [
+        pd.DataFrame({"split": split, "row": row_hashes(reviews), "key": _key_hashes(reviews)})
+        for split, reviews in splits.items()
+    ]
+    return pd.concat([table.sort_values("row", ignore_index=True) for table in tables])
 
 
 def row_hashes(reviews: "pd.DataFrame") -> NDArray[np.uint64]:
     """Returns uint64[rows], of each review (text, label) the first 64 bits of the SHA-256 of label and text, so that a
     row is the same whatever its id and wherever it stands."""
-    rows = (f"{label}\t{text}" for label, text in zip(reviews["label"], reviews["text"], strict=True))
-    digests = (hashlib.sha256(row.encode("utf-8", "surrogatepass")).digest() for row in rows)
+    return _hashes(f"{label}\t{text}" for label, text in zip(reviews["label"], reviews["text"], strict=True))
+
+
+def _key_hashes(reviews: "pd.DataFrame") -> NDArray[np.uint64]:
+    return _hashes(keys(reviews["text"]))
+
+
+def _hashes(texts: Iterable[str]) -> NDArray[np.uint64]:
+    digests = (hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest() for text in texts)
     return np.array([int.from_bytes(digest[:8], "big") for digest in digests], np.uint64)
 
 
 def rows_digest(rows: "pd.DataFrame") -> str:
     """Returns the SHA-256 of the rows trained on, validation aside."""
-    return hashlib.sha256(_trained(rows).astype("<u8").tobytes()).hexdigest()
+    return hashlib.sha256(np.unique(rows.loc[rows["split"] == "train", "row"]).astype("<u8").tobytes()).hexdigest()
 
 
 def new_rows(challenger: "pd.DataFrame", champion: "pd.DataFrame | None") -> int | None:
@@ -80,16 +94,30 @@ def new_rows(challenger: "pd.DataFrame", champion: "pd.DataFrame | None") -> int
     validation: another seed's split of the same reviews brings none. None where the champion's rows are not known."""
     if champion is None:
         return None
-    return np.setdiff1d(_trained(challenger), champion["row"]).size
+    known_by = _known_by(champion)
+    return np.setdiff1d(challenger.loc[challenger["split"] == "train", known_by], champion[known_by]).size
 
 
-def _trained(rows: "pd.DataFrame") -> np.ndarray:
-    return np.unique(rows.loc[rows["split"] == "train", "row"].to_numpy())
+def unknown(reviews: "pd.DataFrame", rows: Iterable["pd.DataFrame"]) -> NDArray[np.bool_]:
+    """Returns <bool>[reviews], which of the reviews (text, label) stand in none of these tables of `training_rows`."""
+    found = np.ones(len(reviews), bool)
+    by = {"key": _key_hashes(reviews), "row": row_hashes(reviews)}
+    for table in rows:
+        known_by = _known_by(table)
+        found &= ~np.isin(by[known_by], table[known_by].to_numpy())
+    return found
 
 
-def predictions_name(reviews: "pd.DataFrame") -> str:
-    """Returns the name of the predictions on these reviews (id, text, label) among a run's evidence."""
-    return f"predictions.{reviews_digest(reviews)[:16]}"
+def _known_by(rows: "pd.DataFrame") -> str:
+    return "key" if "key" in rows else "row"  # of versions from before reviews were known by their keys
+
+
+def predictions_name(reviews: "pd.DataFrame", version: "ModelVersion") -> str:
+    """Returns the name of a version's predictions on these reviews (id, text, label) among its run's evidence. Two
+    versions of one run, of the same weights but other code, have predictions of their own; those of versions from
+    before the code was part of what they are have none in their name."""
+    served = version.tags.get(SERVED)
+    return f"predictions.{reviews_digest(reviews)[:16]}" + (f".{served[:16]}" if served else "")
 
 
 def log_table(client: "MlflowClient", run_id: str, name: str, table: "pd.DataFrame") -> None:
@@ -162,25 +190,28 @@ def require_same_scores(model_uri: str, test: "pd.DataFrame", predictions: "pd.D
     return latency_ms
 
 
-def predictions_on(
-    client: "MlflowClient", version: "ModelVersion", test: "pd.DataFrame", lengths: "pd.DataFrame"
-) -> "pd.DataFrame":
-    """Returns a version's predictions on `test`: those in its run's evidence, if they were made on this very test set,
-    else made now, and logged where the run is still there. `lengths` gives id and length, in tokens, of the reviews."""
+def predictions_on(client: "MlflowClient", version: "ModelVersion", reviews: "pd.DataFrame") -> "pd.DataFrame":
+    """Returns a version's predictions on `reviews` (id, text, label): those in its run's evidence, if they were made of
+    these very reviews, else made now, and logged where the run is still there."""
     from mlflow.exceptions import MlflowException
 
-    name, run_id, model_uri = predictions_name(test), str(version.run_id), f"models:/{version.name}/{version.version}"
+    name, run_id = predictions_name(reviews, version), str(version.run_id)
     stored = load_table(client, run_id, name)
     if stored is not None:
         return stored
-    print(f"scoring {model_uri} on {len(test):,} test reviews", flush=True)
-    scores, _ = score(model_uri, test)
-    # The label is the review's, not the predicted one.
-    table = scores.drop(columns="label").merge(test[["id", "label"]], on="id").merge(lengths, on="id")
-    table = table[list(PREDICTION_COLUMNS)]
+    table = predictions_now(version, reviews)
     with suppress(MlflowException):  # the run may be deleted
         log_table(client, run_id, name, table)
     return table
+
+
+def predictions_now(version: "ModelVersion", reviews: "pd.DataFrame") -> "pd.DataFrame":
+    """Returns id, label, logit and probability of `reviews` by a version as it is served, scored now."""
+    model_uri = f"models:/{version.name}/{version.version}"
+    print(f"scoring {model_uri} on {len(reviews):,} reviews", flush=True)
+    scores, _ = score(model_uri, reviews)
+    # The label is the review's, not the predicted one.
+    return scores.drop(columns="label").merge(reviews[["id", "label"]], on="id")[list(PREDICTION_COLUMNS)]
 
 
 def main() -> None:

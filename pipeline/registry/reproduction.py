@@ -26,7 +26,7 @@ from pipeline.project import checkouts, provenance
 from pipeline.project.atomic import read_json, read_table
 from pipeline.project.errors import PipelineError
 from pipeline.project.params import PARAMS_FILE
-from pipeline.project.paths import LABELLED_POINTER, LABELLED_REVIEWS, SPLIT_TABLES, VOCABULARY, predictions_file
+from pipeline.project.paths import LABELLED_POINTER, LABELLED_REVIEWS, SPLIT_TABLES, VOCABULARY
 from pipeline.project.provenance import COMMIT, CPU, DIRTY, LOCK_FILE
 from pipeline.registry import evidence, versions
 from pipeline.registry.verification import missing_run
@@ -105,7 +105,7 @@ def reproduce(name: str, alias_or_version: str, *, tolerance: float, allow_dirty
         made = read_made(clone, model)
         if made.predictions is not None:
             test = read_table(clone / SPLIT_TABLES / "test.parquet", ("id", "text", "label"))
-            then = evidence.load_table(client, str(version.run_id), evidence.predictions_name(test))
+            then = evidence.load_table(client, str(version.run_id), evidence.predictions_name(test, version))
             recorded = replace(recorded, predictions=then)
     # As its run recorded it: an earlier commit's params.yaml need not have the keys of this one's.
     deterministic = run.data.params.get("deterministic") == "True"
@@ -201,11 +201,19 @@ def read_made(clone: Path, model: str) -> Made:
     """Reads what the pipeline made of `model` in a clone, from where the clone's own commit puts it: the outputs of its
     stages by its `dvc.lock`. Raises PipelineError if they do not hold it."""
     stages = _stages(clone / LOCK_FILE)
-    outs = [clone / out["path"] for stage in ("train", "evaluate") for out in stages[f"{stage}@{model}"]["outs"]]
+    trained, tested = (
+        [clone / out["path"] for out in stages[f"{stage}@{model}"]["outs"]] for stage in ("train", _tested_by(stages))
+    )
     # Earlier commits do not write down the CPU: it is this machine's.
-    tags = _report(outs, "tags")["tags"] | {CPU: provenance.cpu()}
-    made, predictions = _read(clone / LOCK_FILE, clone / VOCABULARY, outs, tags), clone / predictions_file(model)
-    return replace(made, predictions=read_table(predictions, ("id", "logit"))) if predictions.exists() else made
+    tags = _report(trained, "tags")["tags"] | {CPU: provenance.cpu()}
+    made = _read(clone / LOCK_FILE, clone / VOCABULARY, [*trained, *tested], tags)
+    predictions = [read_table(out, ("id", "logit")) for out in tested if out.suffix == ".parquet"]
+    return replace(made, predictions=predictions[0]) if predictions else made
+
+
+def _tested_by(stages: Mapping[str, Any]) -> str:
+    """Returns the stage that scores the test split; in earlier commits that was `evaluate`."""
+    return "test" if any(stage.partition("@")[0] == "test" for stage in stages) else "evaluate"
 
 
 def _read(lock: Path, vocabulary: Path, outs: Sequence[Path], tags: Mapping[str, str]) -> Made:
@@ -286,7 +294,7 @@ def bring_labelled(pointer: Path, clone: Path) -> None:
 def _run_pipeline(clone: Path, model: str) -> None:
     """Runs `dvc repro` in the clone, with this interpreter and its libraries, the clone's modules and its own store."""
     environment = checkouts.clone_environment(clone, without=("MLFLOW_", "DVC_", "SENTIMENT_"))
-    target = f"evaluate@{model}"
+    target = f"{_tested_by(_stages(clone / 'dvc.yaml'))}@{model}"
     print(f"running `dvc repro {target}` in {clone}", flush=True)
     if code := subprocess.run([*checkouts.DVC, "repro", target], cwd=clone, env=environment).returncode:
         raise PipelineError(f"`dvc repro {target}` failed in the scratch clone with exit code {code}")

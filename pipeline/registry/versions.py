@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from pipeline import served_model
 from pipeline.project import provenance
-from pipeline.project.atomic import write_json
+from pipeline.project.atomic import read_json, write_json
 from pipeline.project.errors import PipelineError, UsageError
 from pipeline.project.paths import VOCABULARY, model_file
 from pipeline.registry import evidence
@@ -35,10 +35,14 @@ TOKENIZER = "tokenizer_sha256"
 PARAMS = "params_sha256"
 SERVED_PARAMS = ("cell", "embedding_dim", "recurrent_units", "pooling", "dense_units", "max_tokens")
 FILES = "files_sha256"
+SERVED = evidence.SERVED
 LATENCY = "latency_ms"
 MACHINE = ("device", provenance.CPU)
 _ARTIFACT = "model"
 _SERVED_MODEL = Path(served_model.__file__).parent
+_CODE = tuple(_SERVED_MODEL / f"{module}.py" for module in ("tokenizer", "network", "fused_lstm"))
+_PYFUNC = _SERVED_MODEL / "pyfunc_model.py"
+_SETTINGS = "settings.json"
 _REQUIREMENTS = ("keras", "mlflow", "numpy", "pandas", "tensorflow")
 _EXAMPLE = ("A film that stays with you for days.", "Two hours that I will never get back.")
 _LEFT_BY_LOADING = {"__pycache__", "registered_model_meta"}
@@ -57,15 +61,32 @@ class Candidate:
     val_loss: float
 
     def identity(self) -> dict[str, str]:
-        """Returns the tags by which its version is known, whichever run made it: weights, vocabulary, params."""
+        """Returns the tags by which its version is known, whichever run made it: weights, vocabulary, params, and the
+        code and settings that serve them."""
         vocabulary = hashlib.sha256(VOCABULARY.read_bytes()).hexdigest()
-        return {WEIGHTS: self.weights_sha256, TOKENIZER: vocabulary, PARAMS: params_digest(self.params)}
+        code = {file.name: file.read_bytes() for file in (*_CODE, _PYFUNC)}
+        return {
+            WEIGHTS: self.weights_sha256,
+            TOKENIZER: vocabulary,
+            PARAMS: params_digest(self.params),
+            SERVED: _served_digest(code, self.settings()),
+        }
+
+    def settings(self) -> dict[str, Any]:
+        """Returns what the served code reads beside weights and vocabulary."""
+        return {"max_tokens": self.params["max_tokens"], "threshold": THRESHOLD}
 
 
 def params_digest(params: Mapping[str, Any]) -> str:
     """Returns the SHA-256 of the params that decide what a model answers; values count as MLflow has them, as text."""
     served = {name: str(params[name]) for name in SERVED_PARAMS if name in params}
     return hashlib.sha256(json.dumps(served, sort_keys=True).encode()).hexdigest()
+
+
+def _served_digest(code: Mapping[str, bytes], settings: Mapping[str, Any]) -> str:
+    """Returns the SHA-256 of the files of code, by name, and the settings that a version is served with."""
+    files = {name: hashlib.sha256(content).hexdigest() for name, content in code.items()}
+    return hashlib.sha256(json.dumps([files, dict(settings)], sort_keys=True).encode()).hexdigest()
 
 
 def registered_name(dataset: str) -> str:
@@ -150,7 +171,8 @@ def ensure_version(
 
 def find_version(client: "MlflowClient", name: str, candidate: Candidate) -> "ModelVersion | None":
     """Returns the version that is what the candidate is, by whichever run, None where there is none yet that can be
-    served; a version that is older than the tags of `Candidate.identity` gets them."""
+    served; a version that is older than the tags of `Candidate.identity` gets them, but for SERVED: its digest is that
+    of the files that it carries."""
     wanted = candidate.identity()
     for number, version in all_versions(client, name).items():
         if version.tags.get(WEIGHTS) != wanted[WEIGHTS]:
@@ -158,11 +180,24 @@ def find_version(client: "MlflowClient", name: str, candidate: Candidate) -> "Mo
         missing = _missing_identity(client, version)
         for tag, value in missing.items():
             client.set_model_version_tag(name, number, tag, value)
-        if wanted.items() <= (version.tags | missing).items():
-            with suppress(PipelineError):  # files that somebody removed or changed: a version of its own replaces it
+        with suppress(PipelineError):  # files that somebody removed or changed: a version of its own replaces it
+            if wanted.items() <= (version.tags | missing | {SERVED: served_digest(version)}).items():
                 require_servable(version)
                 return version
     return None
+
+
+def served_digest(version: "ModelVersion") -> str:
+    """Returns the SHA-256 of the code and settings that serve a version: its tag, or of one from before there was that
+    tag, what the files that it carries have; raises PipelineError if they are missing."""
+    if SERVED in version.tags:
+        return str(version.tags[SERVED])
+    with downloaded(str(version.source)) as folder:
+        settings = next(folder.rglob(_SETTINGS), None)
+        if settings is None:
+            raise PipelineError(f"the files of {version.source} are missing (there is no {_SETTINGS})")
+        code = {file.name: file.read_bytes() for file in folder.rglob("*.py")}
+        return _served_digest(code, read_json(settings))
 
 
 def _missing_identity(client: "MlflowClient", version: "ModelVersion") -> dict[str, str]:
@@ -224,10 +259,9 @@ def log_model(candidate: Candidate) -> "ModelInfo":
     with tempfile.TemporaryDirectory() as temporary:
         classifier = Path(temporary) / "classifier"
         classifier.mkdir()
-        code = [_SERVED_MODEL / f"{module}.py" for module in ("tokenizer", "network", "fused_lstm")]
-        for file in (model_file(candidate.model), VOCABULARY, *code):
+        for file in (model_file(candidate.model), VOCABULARY, *_CODE):
             shutil.copy(file, classifier)
-        write_json(classifier / "settings.json", {"max_tokens": candidate.params["max_tokens"], "threshold": THRESHOLD})
+        write_json(classifier / _SETTINGS, candidate.settings())
         return Model.log(
             artifact_path=None,
             name=_ARTIFACT,
@@ -235,7 +269,7 @@ def log_model(candidate: Candidate) -> "ModelInfo":
             validate_serving_input=False,
             run_id=candidate.run_id,
             tags=candidate.identity(),
-            python_model=str(_SERVED_MODEL / "pyfunc_model.py"),
+            python_model=str(_PYFUNC),
             artifacts={"classifier": str(classifier)},
             signature=signature,
             input_example=pd.DataFrame({"text": _EXAMPLE}),

@@ -3,6 +3,7 @@ the store is backed up, somebody is notified, git commits. What fails of the lat
 up for it.
 """
 
+import itertools
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,9 +20,9 @@ from pipeline.retraining.pipeline_state import one_line
 from pipeline.retraining.records import PROMOTED, REJECTED, SKIPPED, Record
 from pipeline.tracking import backups, runs
 
-_OUTCOMES = {"first": PROMOTED, "promoted": PROMOTED, "kept": REJECTED}
+_OUTCOMES = {"first": PROMOTED, "promoted": PROMOTED, "updated": PROMOTED, "kept": REJECTED}
 _CATCH_UP = 20
-"""Records of earlier runs that are brought into an MLflow store that was away, at most."""
+"""Earlier runs whose record is brought into an MLflow store that was away, or whose end is told, at most."""
 
 
 def before_training(params: Params) -> dict[str, Any]:
@@ -84,8 +85,9 @@ def conclude(record: Record, past: list[Record], *, commit: bool) -> None:
             records.publish(one)
     with _warning("the store is not backed up; the next run does it"):
         backups.back_up()
-    for one in [*past[-1:], record]:
-        if one["outcome"] != SKIPPED and not one.get("told"):
+    untold = list(itertools.takewhile(lambda one: not one.get("told"), reversed([*past[-_CATCH_UP:], record])))
+    for one in reversed(untold):
+        if one["outcome"] != SKIPPED:
             warn(notifications.notify(one["outcome"], _message(one)))
             with _warning("that somebody was notified is not noted, the next run notifies again"):
                 records.write(one | {"told": True})
@@ -115,7 +117,10 @@ def _message(record: Record) -> str:
     before, after = record.get("champion_before"), record.get("champion_after")
     moved = f"champion: version {before or 'none'} → {after or 'none'}" if before != after else f"champion: {after}"
     name = versions.registered_name(str(record["dataset"]))
-    return f"{name}, retraining run {record['run']}: {record['outcome']}\n{record['reason']}\n{moved}"
+    refused = [sentence for sentence in record.get("refused", []) if sentence not in record["reason"]]
+    return "\n".join(
+        [f"{name}, retraining run {record['run']}: {record['outcome']}", record["reason"], *refused, moved]
+    )
 
 
 def _commit(record: Record) -> None:

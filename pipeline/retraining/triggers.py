@@ -5,8 +5,6 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from pipeline.data import drift
 from pipeline.data.intake import Known
 from pipeline.project.params import Params
@@ -64,8 +62,7 @@ def triggers(params: Params, known: Known, *, unfinished: int | None, force: boo
     champion = found_versions.get(versions.CHAMPION)
     if champion:  # what neither it nor the challenger has trained or validated on
         tables = [_evidence(version, evidence.TRAINING_ROWS) for version in found_versions.values()]
-        rows = [table["row"].to_numpy() for table in tables if table is not None]
-        new = new[~np.isin(evidence.row_hashes(new), np.concatenate([np.empty(0, np.uint64), *rows]))]
+        new = new[evidence.unknown(new, [table for table in tables if table is not None])]
     who = f"version {champion.version} is champion" if champion else "there is none"
     last = f"run {unfinished} did not come to its end" if unfinished else "the last training came to its end"
     count, enough = len(new), limits.min_new_rows
@@ -118,17 +115,17 @@ def _drift(
         yield Trigger(_TEXT, over, sentence, {name: round(value, 5) for name, value in found.items()})
         may_score = may_score and not over
     if may_score:
-        yield _score_drift(champion, new.assign(length=[len(ids) for ids in token_ids]), test, limits.prediction_psi)
+        yield _score_drift(champion, new, test, limits.prediction_psi)
     else:
         yield Trigger(_SCORES, None, "the champion scores new reviews where no other trigger fires, in no dry run")
 
 
 def _score_drift(champion: "ModelVersion", new: "pd.DataFrame", test: "pd.DataFrame", limit: float) -> Trigger:
-    """Compares how the champion scores the new reviews, of `length` tokens, with how it scored the test reviews."""
-    reference = _evidence(champion, evidence.predictions_name(test))
+    """Compares how the champion scores the new reviews with how it scored the test reviews."""
+    reference = _evidence(champion, evidence.predictions_name(test, champion))
     if reference is None:
         return Trigger(_SCORES, None, "the champion's run has no predictions on this test split")
-    scored = evidence.predictions_on(runs.connect(), champion, new, new[["id", "length"]])
+    scored = evidence.predictions_on(runs.connect(), champion, new)
     psi = drift.stability_index(reference["probability"].to_numpy(), scored["probability"].to_numpy())
     accuracy = float(((scored["probability"] > versions.THRESHOLD) == scored["label"]).mean())
     return Trigger(

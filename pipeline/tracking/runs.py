@@ -34,6 +34,7 @@ NOTE = "mlflow.note.content"
 INPUTS = {context: BATCHES / split for context, split in (("training", "train"), ("validation", "validation"))}
 """The data sets of a training, by MLflow's name of what they are for."""
 SYSTEM_METRICS_INTERVAL_S = 2
+_MOST_RUNS = 50_000  # MLflow's limit of one search
 """So that a run of half a minute gets a curve too."""
 _DIGEST_LENGTH = 36  # MLflow's limit
 _SLICES = "tables/slices.json"
@@ -270,6 +271,13 @@ def trained(client: "MlflowClient", weights_sha256: str) -> list["Run"]:
     """Returns the finished and measured trainings that ended in these weights, the oldest first."""
     ended = f"attributes.status = 'FINISHED' and tags.{WEIGHTS} = '{weights_sha256}' and metrics.`test/accuracy` >= 0"
     return list(client.search_runs([experiment_id(client)], ended, order_by=["attributes.start_time ASC"]))
+
+
+def tested_experiments(client: "MlflowClient") -> set[str]:
+    """Returns the weights of the trainings in DVC experiments that were measured on the test split."""
+    measured = f"tags.`{provenance.EXPERIMENT}` LIKE '%' and metrics.`test/accuracy` >= 0"
+    found = client.search_runs([experiment_id(client)], measured, max_results=_MOST_RUNS)
+    return {run.data.tags[WEIGHTS] for run in found if WEIGHTS in run.data.tags}
 
 
 def run_record(run_id: str) -> dict[str, str]:

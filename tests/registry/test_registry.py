@@ -171,7 +171,7 @@ def test_a_model_that_is_only_as_good_and_learnt_from_nothing_new_is_kept_out(pr
 
 @pytest.mark.state("two")
 def test_on_another_test_set_the_champion_is_scored_anew(project: Path) -> None:
-    for file in ("data/splits/test.parquet", "data/predictions/tiny.parquet"):
+    for file in ("data/splits/test.parquet", "data/predictions/test/tiny.parquet"):
         table = pd.read_parquet(project / file)
         table.iloc[:40].to_parquet(project / file, index=False)
     figures = in_folder(project, "result = register()['evidence']['figures']")

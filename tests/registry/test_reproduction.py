@@ -100,7 +100,7 @@ LAYOUTS = {
         "train@m": {"models/m/model.keras": None, "reports/train/m/run.json": RECORD},
         "evaluate@m": {"reports/evaluate/m/limits.json": {}, "reports/evaluate/m/metrics.json": METRICS_FILE},
     },
-    "as now": {
+    "as at 004d4bc": {
         "train@m": {
             "models/m/weights.npz": None,
             "reports/train/m/training.json": {"weights_sha256": "d" * 64},
@@ -108,6 +108,10 @@ LAYOUTS = {
         },
         "evaluate@m": {"reports/evaluate/m/limits.json": {}, "reports/metrics/m.json": METRICS_FILE},
     },
+}
+LAYOUTS["as now"] = LAYOUTS["as at 004d4bc"] | {
+    "evaluate@m": {"reports/evaluate/m/limits.json": {}, "reports/metrics/m.json": {"validation": {"roc_auc": 0.9}}},
+    "test@m": {"reports/test/m.json": METRICS_FILE},
 }
 
 
