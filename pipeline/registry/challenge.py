@@ -270,17 +270,17 @@ class _Contest:
         test, validation = self.splits["test"], self.splits["validation"]
         uris = [f"models:/{self.registry.name}/{number}" for number in (self.challenger, self.registry.champion)]
         new, old = (evidence.score(uri, test)[0] for uri in uris)
-        difference = float(np.abs(new["probability"] - old["probability"]).max())
+        differences = np.abs(new["probability"] - old["probability"])
+        relabelled = new["label"] != old["label"]
         changed = f"It has the weights of version {self.registry.champion} and other code or settings"
-        if difference < _SAME:
-            return f"{changed}; on the test reviews no probability differs by more than {difference:.1g}."
-        if not new["label"].equals(old["label"]):
+        # With the same probability another label is another threshold's.
+        if differences.max() < _SAME and not (relabelled & (differences == 0)).any():
+            return f"{changed}; on the test reviews no probability differs by more than {differences.max():.1g}."
+        if relabelled.any():
             return None
         label = validation["label"].to_numpy()
         first, second = (
-            binary_metrics(validation["label"].to_numpy(), evidence.score(uri, validation)[0]["logit"], bins=_BINS)[
-                "loss"
-            ]
+            binary_metrics(label, evidence.score(uri, validation)[0]["logit"].to_numpy(), bins=_BINS)["loss"]
             for uri in uris
         )
         if not first < second:
@@ -356,8 +356,8 @@ class _Contest:
         return {role: unknown.merge(table, on="id").assign(length=0) for role, table in both.items()}
 
     def _looks(self) -> int:
-        """Counts the looks at held-out reviews so far: the decisions that were measured, and the experiments whose model
-        was tested though no decision measured it."""
+        """Counts the looks at held-out reviews so far: the decisions that were measured, and the models of experiments
+        that were tested though no decision measured them."""
         measured = [line["evidence"] for line in self.registry.lines if "figures" in line["evidence"]]
         decided = {one.get("challenger_weights_sha256") for one in measured} | {
             self.versions[self.challenger].tags[versions.WEIGHTS]

@@ -57,8 +57,8 @@ def reviews_digest(reviews: "pd.DataFrame") -> str:
 
 
 def training_rows(train: "pd.DataFrame", validation: "pd.DataFrame") -> "pd.DataFrame":
-    """Returns what a training knew, in order of `row`: split (train or validation), row as `row_hashes` has it, and key,
-    by which a review is known: the first 64 bits of the SHA-256 of its text's key (`copies.key`)."""
+    """Returns what a training knew, in order of `row`: split (train or validation), row as `row_hashes` has it, and
+    key, by which a review is known: the first 64 bits of the SHA-256 of its text's key (`copies.key`)."""
     import pandas as pd
 
     splits = {"train": train, "validation": validation}

@@ -61,11 +61,18 @@ def test_it_scores_what_it_scored_then(client: "MlflowClient") -> None:
     versions.require_servable(versions.resolve(client, NAME, "champion"))
 
 
-def test_the_same_weights_vocabulary_and_params_are_that_version(client: "MlflowClient") -> None:
+def test_the_code_that_it_carries_is_part_of_what_it_is(
+    client: "MlflowClient", monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert versions.find_version(client, NAME, candidate()) is None, "today's code is other code"
+    tags = versions.resolve(client, NAME, "1").tags
+    known = {name: value for name, value in candidate().identity().items() if name != versions.SERVED}
+    assert tags.items() >= known.items() and versions.SERVED not in tags
+    carried = Path("old_version/artifacts/classifier")
+    monkeypatch.setattr(versions, "_CODE", tuple(sorted(carried.glob("*.py"))))
+    monkeypatch.setattr(versions, "_PYFUNC", next(Path("old_version").glob("*.py")))
     found = versions.find_version(client, NAME, candidate())
     assert found and str(found.version) == "1"
-    tags = versions.resolve(client, NAME, "1").tags
-    assert tags.items() >= candidate().identity().items()  # so that its files are read but once
 
 
 def test_other_params_or_another_vocabulary_are_another_version(client: "MlflowClient") -> None:
