@@ -21,8 +21,8 @@ from pipeline.project.params import Params
 from pipeline.project.paths import (
     REGISTRY_REPORT,
     REVIEW_COLUMNS,
-    SPLITS,
     SPLIT_TABLES,
+    SPLITS,
     TOKENS,
     model_card_file,
     predictions_file,

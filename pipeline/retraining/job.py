@@ -151,8 +151,12 @@ def _work(record: Record, past: list[Record], params: Params, *, force: bool, de
             pipeline_state.repro(deadline, "download")
         known = Known(params)
         findings, left, refused = train_or_skip.take_in(params, known)
-        pipeline_state.track_labelled()
+        refused = records.also_refused(past, refused)
         record |= {"taken_in": [finding.as_dict() for finding in findings], "left": left, "refused": refused}
+        if refused:
+            records.write(record)
+        train_or_skip.set_aside(findings)
+        pipeline_state.track_labelled()
     with records.timed(record, "decision"):
         if runs.store_exists():
             runs.connect()

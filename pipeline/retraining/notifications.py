@@ -46,7 +46,7 @@ def notify(outcome: str, message: str, *, wait: Callable[[float], object] = time
         env = {**os.environ, OUTCOME: outcome}
         try:
             done = subprocess.run(
-                command, shell=True, input=message, text=True, timeout=TIMEOUT_S, env=env, stdout=subprocess.DEVNULL
+                command, shell=True, input=message.encode(), timeout=TIMEOUT_S, env=env, stdout=subprocess.DEVNULL
             )
             if done.returncode:
                 failures.append(f"the command of {COMMAND} ended with {done.returncode}")

@@ -4,6 +4,7 @@ The file comes first and holds everything; the MLflow run is made from it, and m
 Files are numbered, so that their order does not depend on a clock.
 """
 
+import itertools
 import time
 import uuid
 from collections.abc import Iterator
@@ -22,6 +23,7 @@ RETRAIN = "retrain"
 PARENT = "mlflow.parentRunId"
 """MLflow's own tag: its UI shows a run below the one that this names."""
 RUNNING, SKIPPED, PROMOTED, REJECTED, FAILED = "RUNNING", "SKIPPED", "PROMOTED", "REJECTED", "FAILED"
+_KILLED = "it was killed"
 FIRES = {True: "yes", False: "no", None: "not measured"}
 """What a table says of a trigger that fired or did not."""
 Record = dict[str, Any]
@@ -64,7 +66,7 @@ def read_ended() -> list[Record]:
     past = read_all()
     for record in past:
         if record["outcome"] == RUNNING:
-            record |= {"outcome": FAILED, "reason": "it was killed", "ended": now()}
+            record |= {"outcome": FAILED, "reason": _KILLED, "ended": now()}
             write(record)
     return past
 
@@ -89,6 +91,13 @@ def unfinished(past: list[Record]) -> Record | None:
     """Returns the record of the last run that decided to train, if its training did not come to its end."""
     trained = [record for record in past if record.get("decision") == "train"]
     return trained[-1] if trained and trained[-1]["outcome"] in (RUNNING, FAILED) else None
+
+
+def also_refused(past: list[Record], refused: list[str]) -> list[str]:
+    """Returns what was refused: by the last runs, where they were killed before they told anybody, and `refused`."""
+    killed = itertools.takewhile(lambda one: one["outcome"] == RUNNING or one.get("reason") == _KILLED, reversed(past))
+    before = [sentence for record in killed for sentence in record.get("refused", [])]
+    return list(dict.fromkeys([*before, *refused]))
 
 
 def publish(record: Record) -> None:

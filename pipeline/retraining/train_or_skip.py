@@ -16,6 +16,7 @@ from pipeline.tracking import runs
 
 def take_in(params: Params, known: Known, *, dry_run: bool = False) -> tuple[list[Finding], list[str], list[str]]:
     """Takes in the files that are ready in `data/incoming/`, in a dry run only into `known`, and prints what they hold.
+    Those that are refused stay there until `set_aside`.
 
     Returns:
         What was found in each file, and a sentence about each that is left there, and about each that is refused or
@@ -26,7 +27,7 @@ def take_in(params: Params, known: Known, *, dry_run: bool = False) -> tuple[lis
     for file in files:
         try:
             finding = intake.examine(file, known, params.retrain.intake)
-            taken = dry_run or intake.take(finding)
+            taken = dry_run or finding.problem or intake.take(finding)
         except Exception as error:  # whatever a library raises for a file that nobody foresaw
             if isinstance(error, PipelineError) and not isinstance(error, DataError):
                 raise  # a full disk, or a folder that is read-only, is no fault of the file
@@ -44,6 +45,14 @@ def take_in(params: Params, known: Known, *, dry_run: bool = False) -> tuple[lis
     for sentence in left:
         print(sentence, flush=True)
     return findings, left, refused
+
+
+def set_aside(findings: list[Finding]) -> None:
+    """Moves the files that are refused to `data/quarantine/`. A run does so when its record says that it refused them:
+    should it be killed, the next one knows."""
+    for finding in findings:
+        if finding.problem and not intake.take(finding):
+            print(f"{finding.file} is left for the next time: it changed while it was read", flush=True)
 
 
 def decide(params: Params, known: Known, past: list[Record], *, force: bool, may_score: bool) -> dict[str, Any]:
@@ -87,7 +96,8 @@ def decide(params: Params, known: Known, past: list[Record], *, force: bool, may
 def explain(params: Params, *, force: bool) -> None:
     """Prints what a run would do now, and changes nothing."""
     known, past = Known(params), records.read_all()
-    _, _, refused = take_in(params, known, dry_run=True)
+    _, _, found_refused = take_in(params, known, dry_run=True)
+    refused = records.also_refused(past, found_refused)
     found = decide(params, known, past, force=force, may_score=False)
     print(f"changed stages: {', '.join(found['changed_stages']) or 'none'}; key {found['key'][:12]}")
     fails = refused and found["decision"] == "skip"

@@ -1,6 +1,7 @@
 """Scoring with a registered model: a handful of texts, or a file of any size row by row."""
 
 import codecs
+import os
 import tempfile
 import weakref
 from collections import Counter
@@ -27,6 +28,8 @@ CHUNK_ROWS = 4096
 CHUNK_CHARACTERS = 2**23
 """A chunk ends at either limit: rows enough to be sorted by length, and a few dozen megabytes at most."""
 SHOWN_CHARACTERS = 72
+_LONGEST_NAME = 220
+"""Bytes: Linux takes 255, some of which a name has more while the file is written."""
 
 
 def champion_uri() -> str:
@@ -215,6 +218,8 @@ def score_file(
 
 
 def _require_writable(output: Path, quarantine: Path, source: Path) -> None:
+    if len(os.fsencode(quarantine.name)) > _LONGEST_NAME:
+        raise UsageError(f"{output} has too long a name for the files beside it; give --output a shorter one")
     for written in (output, quarantine):
         if written.is_dir():
             raise UsageError(f"{written} is a folder; give --output the name of a file")

@@ -56,6 +56,40 @@ def test_killed_anywhere_while_it_takes_in_nothing_is_lost_or_taken_twice(
         assert champions(project) == ["1"] and verified(warm, project), labels[number - 1]
 
 
+def test_killed_anywhere_while_it_refuses_a_file_somebody_is_told(project: Path, states: Path, warm: Warm) -> None:
+    sent = project / "printed-sent"
+    options = {"SENTIMENT_NOTIFY_COMMAND": f'cat >> "{sent}"'}
+    stars = reviews(30).assign(label=[1, 2, 3, 4, 5] * 6)
+    sentence = "data/incoming/new.csv: refused as a whole: its labels are of another scale than 0 and 1"
+    drop(project, stars)
+    labels = warm.run(project, "retrain", **options).side_effects
+    assert labels.index("report") < labels.index("moved to data/quarantine") and "wrote data/quarantine" in labels
+    for number in range(1, len(labels) + 1):
+        put_back(states / "one", project)
+        drop(project, stars)
+        assert warm.run(project, "retrain", kill_after=number, **options).code == -signal.SIGKILL
+        after = warm.run(project, "retrain", **options)
+        said = [record for record in records(project) if sentence in str(record.get("refused"))]
+        assert said and sentence in sent.read_text(), (labels[number - 1], after.out)
+        ended = any(record["outcome"] == "FAILED" and record["reason"] != "it was killed" for record in said)
+        assert ended and after.code in (0, 3), (labels[number - 1], after.out)
+        assert [file.name[17:] for file in (project / "data/quarantine").glob("*.csv")] == ["new.csv"]
+        assert warm.run(project, "retrain", **options).code == 0 and outcomes(project)[-1] == "SKIPPED"
+
+
+def test_what_was_refused_is_told_though_run_after_run_is_killed(project: Path, warm: Warm) -> None:
+    sent = project / "printed-sent"
+    drop(project, reviews(30).assign(label=[1, 2, 3, 4, 5] * 6))
+    for place in ("moved to data/quarantine", "report", "report"):
+        assert warm.run(project, "retrain", kill_at=place).code == -signal.SIGKILL
+    assert "decision: fail: data/incoming/new.csv" in warm.run(project, "retrain", "--dry-run").out
+    done = warm.run(project, "retrain", SENTIMENT_NOTIFY_COMMAND=f'cat >> "{sent}"')
+    assert done.code == 3 and outcomes(project)[1:] == ["FAILED"] * 4
+    assert [line for line in sent.read_text().splitlines() if ": FAILED" in line] == [
+        f"{NAME}, retraining run {run}: FAILED" for run in (2, 3, 4, 5)
+    ]
+
+
 def one_of_each(labels: list[str]) -> list[int]:
     """The numbers, from 1, of the last side effect of each label, and of the first of reports."""
     last = {label: number for number, label in enumerate(labels, start=1)}

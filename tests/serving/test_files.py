@@ -367,6 +367,8 @@ def test_a_file_with_columns_and_no_rows_gives_one_too(
         ("out.quarantine.jsonl", b'{"text": "a"}', ["-o", "out.csv"], 2, "out.quarantine.jsonl would be overwritten"),
         ("in.csv", b"text\nfine\n", ["-o", "in.csv/out.csv"], 2, "out.csv cannot be written: in.csv is no folder"),
         ("in.csv", b"text\nfine\n", ["-o", "."], 2, ". must end in one of"),
+        ("in.csv", b"text\nfine\n", ["-o", f"{'x' * 240}.csv"], 2, "x.csv has too long a name for the files beside it"),
+        ("in.csv", b"text\nfine\n", ["-o", f"{'x' * 300}.csv"], 2, "give --output a shorter one"),
     ],
 )
 def test_score_says_what_is_wrong_in_a_sentence(
