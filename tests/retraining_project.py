@@ -1,8 +1,9 @@
 """A project for the retraining job's tests: DVC, registry and data set are real, training takes milliseconds.
 
-Its stages are `split`, `train` and `register`. `split` and `register` are the product's; `train` runs this file, which
-puts one of the two models of `trained_project` in place: `a` as long as there are no new labelled reviews, else `b`.
-Where a file `pause` stands, `train` waits until it is ended.
+Its stages are `split`, `train`, `track` and `register`. `split` and `register` are the product's; the others run this
+file. `train` puts one of the models of `trained_project` in place: `a` as long as there are no new labelled reviews,
+else `b`, and `c` where params.yaml asks for other epochs; `track` notes its run. Where a file `pause` stands, `train`
+waits until it is ended.
 """
 
 import os
@@ -30,17 +31,21 @@ stages:
     outs: [data/splits, reports/split.json: {cache: false}]
   train:
     cmd: python train.py
-    params: [models]
+    params: [models, train]
     deps: [data/splits, train.py]
     outs:
       - models/tiny
       - data/predictions
       - reports/train/tiny: {cache: false}
       - reports/runs/tiny.json: {cache: false}
+  track:
+    cmd: python train.py track
+    deps: [reports/runs/tiny.json]
+    outs: [reports/tracked/tiny.json: {cache: false, persist: true}]
   register:
     cmd: python -m pipeline.stages.register
     params: [gate]
-    deps: [data/splits, data/predictions, models/tiny, reports/train, reports/runs]
+    deps: [data/splits, data/predictions, models/tiny, reports/tracked, reports/train, reports/runs]
     outs: [reports/registry.json: {cache: false, persist: true}]
 """
 GITIGNORE = """
@@ -51,6 +56,7 @@ GITIGNORE = """
 /mlflow.db*
 /mlartifacts
 /reports/registry.json
+/reports/tracked
 /pause
 /printed*
 """
@@ -96,14 +102,19 @@ def reviews(count: int, start: int = 500) -> pd.DataFrame:
 
 
 def main() -> None:
+    if sys.argv[1:] == ["track"]:
+        run_id = atomic.read_json(paths.run_file(trained_project.NAME))["run_id"]
+        atomic.write_json(paths.tracked_file(trained_project.NAME), {"run_id": run_id})
+        return
     if Path("pause").exists():
         print("the stage waits", flush=True)
         signal.pause()
     labelled = pd.read_parquet(paths.SPLIT_TABLES / "train.parquet")["id"].str.startswith("labelled/").any()
-    trained_project.train("b" if labelled else "a")
+    trained_project.train("c" if load_params().train.epochs == 1 else "b" if labelled else "a")
 
 
 if __name__ == "__main__":
+    from pipeline.project.params import load_params
     from pipeline.project.run_command import run_command
 
     run_command(main)
