@@ -403,31 +403,3 @@ def test_reviews_that_cannot_be_had_are_told_soon_with_the_remedies(copy: Path, 
     done = run(copy, sys.executable, "-m", "pipeline.stages.download", **nowhere)
     assert "(TFDS's default, TFDS_DATA_DIR is not set)" in done.stderr  # an undefined variable of a CI is an empty one
     assert sorted(copy.iterdir()) == before
-
-
-def test_a_file_of_new_reviews_is_taken_in_trained_on_and_judged_by_the_gate(copy: Path) -> None:
-    edit_params(copy, retrain__min_new_rows=100, retrain__intake__settle_seconds=0.0, retrain__min_free_gb=0.0)
-    known = pd.read_parquet(copy / "data/raw/train.parquet").head(200)
-    incoming = copy / "data/incoming"
-    incoming.mkdir()
-    new = known.assign(text=known["text"].str.slice(0, 400) + " That is all.")[["text", "label"]]
-    new.to_csv(incoming / "monday.csv", index=False)
-
-    done = run(copy, "sentiment", "retrain")
-
-    assert done.returncode in (0, 4), done.stdout[-3000:] + done.stderr[-3000:]
-    (record_,) = [json.loads(file.read_text()) for file in (copy / "reports/retrain").glob("*.json")]
-    assert record_["outcome"] == ("PROMOTED" if done.returncode == 0 else "REJECTED")
-    assert set(record_["children"]) == {"single", "stacked"}
-    new_in = {
-        split: int(pd.read_parquet(copy / f"data/splits/{split}.parquet")["id"].str.startswith("labelled/").sum())
-        for split in ("train", "validation", "test", "fresh")
-    }
-    assert new_in["train"] + new_in["validation"] == new_in["fresh"] == 100 and new_in["test"] == 0
-    assert json.loads((copy / "reports/metrics/single.json").read_text())["fresh"]["reviews"] == 100
-    again = run(copy, "sentiment", "retrain", "--force")
-    assert again.returncode == 0 and "so nothing new would come out" in again.stdout
-    if record_["outcome"] == "REJECTED":
-        assert run(copy, "sentiment", "registry", "promote", "challenger", "--reason", "wanted").returncode == 0
-    back = run(copy, "sentiment", "registry", "rollback", "--reason", "worse in use")
-    assert back.returncode == 0 and f"→ {record_['champion_before']} " in back.stdout
