@@ -33,7 +33,7 @@ NOTE = "mlflow.note.content"
 """MLflow's tag for a description, of a run or an experiment."""
 INPUTS = {context: BATCHES / split for context, split in (("training", "train"), ("validation", "validation"))}
 """The data sets of a training, by MLflow's name of what they are for."""
-SYSTEM_METRICS_INTERVAL_S = 2
+SYSTEM_METRICS_INTERVAL_S = 1
 _MOST_RUNS = 50_000  # MLflow's limit of one search
 """So that a run of half a minute gets a curve too."""
 _DIGEST_LENGTH = 36  # MLflow's limit
