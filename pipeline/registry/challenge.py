@@ -275,7 +275,7 @@ class _Contest:
         changed = f"It has the weights of version {self.registry.champion} and other code or settings"
         # With the same probability another label is another threshold's.
         if differences.max() < _SAME and not (relabelled & (differences == 0)).any():
-            return f"{changed}; on the test reviews no probability differs by more than {differences.max():.1g}."
+            return f"{changed}; on the test reviews the largest difference of a probability is {differences.max():.1g}."
         if relabelled.any():
             return None
         label = validation["label"].to_numpy()

@@ -136,6 +136,27 @@ def test_what_is_dropped_is_shown_by_an_example_and_near_copies_are_counted(raw)
     assert shown["near-copy"] == ("train/near", test["id"][review])
 
 
+def test_what_only_looks_alike_is_no_copy() -> None:
+    """Rows that a destructive normalization takes for one: figures, words of symbols alone, other scripts' signs."""
+    texts = [
+        "1|2|300$",
+        "1|2|400$",
+        "7/10",
+        "8/10",
+        ":-(",
+        ":-)",
+        "😀",
+        "😡",
+        "की",
+        "का",
+        "café",
+        "cafe",
+        "not good",
+        "good",
+    ]
+    assert len({key(text) for text in texts}) == len(texts)
+
+
 @given(st.text())
 def test_a_key_is_the_key_of_itself(text: str) -> None:
     assert key(key(text)) == key(text)

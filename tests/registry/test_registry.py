@@ -211,7 +211,7 @@ result = register() | {{"alias": champion_now(), "problems": verify()}}
     )
     assert decided(project) == [*HISTORY, ["updated", "2", "3"]]
     assert (report["decision"], report["champion"], report["alias"], report["problems"]) == ("updated", "3", "3", [])
-    assert "It has the weights of version 2 and other code or settings; on the test reviews no" in report["reason"]
+    assert "It has the weights of version 2 and other code or settings; on the test reviews the" in report["reason"]
     assert "figures" not in report["evidence"]
     again = in_folder(project, "trained_project.train('c', new_reviews=3); result = register()")
     assert again["evidence"]["figures"]["looks"] == before + 1
