@@ -23,8 +23,8 @@ BESIDE_THE_IMPORTS = {
     "download": {"pipeline/data/sample"},
     "register": {"pipeline/served_model"},  # the registered model carries every file of it
 }
-READ_ELSEWHERE = {"register": "pipeline/registry/challenge.py"}
-"""Where a stage hands all params on: the module that reads them."""
+READ_ELSEWHERE = {"register": ("pipeline/registry/challenge.py", "pipeline/registry/contest.py")}
+"""Where a stage hands all params on: the modules that read them."""
 
 
 def definition(stage: str) -> dict:
@@ -84,8 +84,8 @@ def test_a_package_itself_decides_nothing() -> None:
 @pytest.mark.parametrize("stage", STAGES)
 def test_a_stage_declares_exactly_the_params_that_it_reads(stage: str) -> None:
     read = set()
-    for module in (f"pipeline/stages/{stage}.py", READ_ELSEWHERE.get(stage)):
-        for node in ast.walk(ast.parse((ROOT / module).read_text())) if module else ():
+    for module in (f"pipeline/stages/{stage}.py", *READ_ELSEWHERE.get(stage, ())):
+        for node in ast.walk(ast.parse((ROOT / module).read_text())):
             holder = ast.unparse(node.value) if isinstance(node, ast.Attribute) else ""
             if holder in ("params", "load_params()"):
                 read.add("models.${key}" if node.attr == "model" else node.attr)
