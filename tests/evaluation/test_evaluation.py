@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,10 +12,12 @@ import pytest
 from sklearn import metrics as reference
 
 from pipeline.evaluation import curves, metrics, significance
+from pipeline.evaluation.predictions import predict
+from pipeline.project.atomic import write_table
 from pipeline.project.errors import DataError, PipelineError
-from pipeline.stages.evaluate import predict
+from pipeline.project.paths import BATCHES, SPLIT_TABLES
 from pipeline.studies import padding_study
-from pipeline.text.batching import make_batches
+from pipeline.text.batching import Batch, make_batches, write_batches
 
 BINS = 15
 Curve = Callable[[np.ndarray, np.ndarray], Any]
@@ -266,16 +269,27 @@ def test_a_masked_model_that_padding_moves_is_found_out() -> None:
     assert study["masking_holds"] is False
 
 
-def test_predictions_stand_in_the_order_of_the_test_split_each_with_its_own_review() -> None:
+def test_predictions_stand_in_the_order_of_their_split_each_with_its_own_review(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
     test = pd.DataFrame({"id": [f"test/{row}" for row in range(9)], "label": [0, 1, 1] * 3})
     rows = [np.full(9 - row, row + 1, np.int32) for row in range(9)]
     batches = make_batches(rows, test["label"].tolist(), test["id"].tolist(), batch_size=4, pool_batches=None, seed=1)
-    predictions = predict(toy_logits, batches, test)
+
+    def predicted(batches: list[Batch], reviews: pd.DataFrame) -> pd.DataFrame:
+        write_batches(BATCHES / "test", batches)
+        write_table(SPLIT_TABLES / "test.parquet", reviews)
+        return predict(toy_logits, "test")
+
+    predictions = predicted(batches, test)
     assert predictions.columns.tolist() == ["id", "label", "logit", "probability", "length"]
     assert predictions["id"].tolist() == test["id"].tolist()
     assert predictions["logit"].tolist() == [row - 4 for row in range(9)]
     assert predictions["length"].tolist() == [9 - row for row in range(9)]
     with pytest.raises(DataError, match="does not hold the reviews"):
-        predict(toy_logits, batches[:-1], test)
+        predicted(batches[:-1], test)
     with pytest.raises(DataError, match="does not hold the reviews"):
-        predict(toy_logits, batches, test.assign(label=1 - test["label"]))
+        predicted(batches, test.assign(label=1 - test["label"]))
+    none = predicted([], test.head(0))
+    assert none.empty and none.columns.tolist() == predictions.columns.tolist()
