@@ -72,7 +72,6 @@ class Known:
     def why_refused(self, labelled: "pd.DataFrame") -> str | None:
         """Returns why the stage `validate` would refuse what `split` makes of all reviews with these new ones, tonight
         or once fresh ones have joined train and validation, None where it would not."""
-        new, _ = new_reviews(self.train, self.test, self._with(labelled))
         split, seed = self.params.split, self.params.seed
         tables, _ = split_reviews(
             self.train,
@@ -83,7 +82,7 @@ class Known:
             seed=seed,
         )
         low, high = POSITIVE_SHARE
-        fresh = new[is_fresh(new, split.fresh_rows)]
+        fresh = keyed(tables["fresh"])
         goes_to = assigned(fresh, split.validation_fraction, seed)
         for name in ("train", "validation"):
             labels = np.concatenate([tables[name]["label"], fresh["label"][goes_to == name]])
