@@ -49,12 +49,13 @@ sweep: $(READY) ## Train both models for SEEDS seeds: how much accuracy moves by
 readme: $(READY) ## Write README's figures anew from reports/
 	"$(BIN)"/python -m scripts.readme
 
-RESOLVE = uv pip compile pyproject.toml --extra dev --universal --python-version 3.11 --generate-hashes --no-annotate \
+RESOLVE = uv pip compile pyproject.toml --universal --python-version 3.11 --generate-hashes --no-annotate \
   --allow-unsafe --no-header --quiet
 
-lock: ## Resolve both lock files anew from pyproject.toml (needs uv)
-	$(RESOLVE) --output-file requirements.lock
-	$(RESOLVE) --extra gpu --constraint requirements.lock --output-file requirements-gpu.lock
+lock: ## Resolve the lock files anew from pyproject.toml (needs uv)
+	$(RESOLVE) --extra pipeline --extra dev --output-file requirements.lock
+	$(RESOLVE) --extra pipeline --extra dev --extra gpu --constraint requirements.lock --output-file requirements-gpu.lock
+	$(RESOLVE) --extra serving --constraint requirements.lock --output-file requirements-serving.lock
 
 clean: ## Remove the environment and the demo
 	rm -rf $(VENV) .demo

@@ -26,7 +26,6 @@ from pipeline.project.params import Params, load_params
 from pipeline.project.paths import REVIEW_COLUMNS, SPLIT_TABLES, TOKENIZER, VOCABULARY, model_file
 from pipeline.project.run_command import run_command
 from pipeline.registry import versions
-from pipeline.served_model import network
 from pipeline.serving import files
 from pipeline.text.batching import make_batches
 from pipeline.text.encoding import load_tokenizer
@@ -109,7 +108,7 @@ def _bulk(uri: str, texts: list[str], params: Params, rounds: int) -> dict[str, 
     classifier = pyfunc.unwrap_python_model()
     table = pd.DataFrame({"text": texts})
     padded = make_batches(
-        classifier.encode(texts),
+        classifier.scorer.encode(texts),
         np.zeros(len(texts)),
         texts,
         batch_size=params.batch.batch_size,
@@ -117,17 +116,18 @@ def _bulk(uri: str, texts: list[str], params: Params, rounds: int) -> dict[str, 
         seed=0,
     )
     batches = [batch.token_ids for batch in padded]
-    folder = Path(pyfunc._model_impl.context.artifacts["classifier"])
-    plain = network.load_network(folder / "weights.npz")
-    evaluated = networks.accelerate(plain)
+    saved, vocabulary_size, weights = networks.read_model(model_file("single"))
+    plain = networks.build_model(saved, vocabulary_size)
+    plain.set_weights(weights)
+    evaluated = networks.scoring(networks.accelerate(plain))
     data = tf.data.Dataset.from_generator(
         lambda: iter(batches), output_signature=tf.TensorSpec((None, None), tf.int32)
     ).apply(tf.data.experimental.assert_cardinality(len(batches)))
     ways: dict[str, Callable[[], Any]] = {
         "from_raw_text": lambda: pyfunc.predict(table),
         "keras_predict": lambda: plain.predict(data, verbose=0),
-        "evaluation": lambda: networks.logits(evaluated, batches),
-        "encoding_alone": lambda: classifier.encode(texts),
+        "evaluation": lambda: evaluated(batches),
+        "encoding_alone": lambda: classifier.scorer.encode(texts),
     }
     speeds: dict[str, list[float]] = {name: [] for name in ways}
     for way in ways.values():

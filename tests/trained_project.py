@@ -74,26 +74,30 @@ def make(folder: Path) -> None:
     atomic.write_table(folder / paths.TOKENS / "train.parquet", train)
     token_ids = tokenizer.encode_batch(test["text"], MAX_TOKENS)
     padded = keras.utils.pad_sequences(token_ids, dtype="int32", padding="post")
+    rest = reviews.iloc[TEST_REVIEWS + 60 :][["id", "text"]]
+    rest_ids = tokenizer.encode_batch(rest["text"], MAX_TOKENS)
+    padded_rest = keras.utils.pad_sequences(rest_ids, dtype="int32", padding="post")
     for seed, which in enumerate(MODELS, start=1):
         keras.utils.set_random_seed(seed)
         network = networks.build_model(params.model(NAME), tokenizer.vocabulary_size)
         networks.save_model(folder / f"trained/{which}.npz", network, params.model(NAME))
-        logit = networks.logits(network, [padded])[0]
+        logit, logit_of_rest = networks.scoring(network)([padded, padded_rest])
         predictions = test[["id", "label"]].assign(
             logit=logit, probability=metrics.probability(logit), length=np.array([len(ids) for ids in token_ids])
         )
         atomic.write_table(folder / f"trained/{which}.parquet", predictions)
+        rest[which] = (logit_of_rest > 0).astype(int)
         (folder / f"trained/{which}.sha256").write_text(networks.weights_sha256(network))
+    atomic.write_table(folder / "trained/rest.parquet", rest)
 
 
 def train(which: str, *, new_reviews: int = 0, fresh_reviews: int = 0) -> str:
     """Puts the outputs of a training that ended in model `which` into the working folder, and its run into the store.
-    Its predictions on fresh reviews say that it is right on all of them.
-
     Args:
         which: one of MODELS.
         new_reviews: training reviews more than before.
-        fresh_reviews: how many fresh reviews there are from now on; 0 leaves those there are.
+        fresh_reviews: how many fresh reviews there are from now on, 0 leaves those there are; it is right on all of
+            them, and model `a` on as few as there are such reviews.
 
     Returns:
         The run's id.
@@ -111,14 +115,10 @@ def train(which: str, *, new_reviews: int = 0, fresh_reviews: int = 0) -> str:
         out.parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(source / f"{which}{out.suffix}", out)
     file = paths.SPLIT_TABLES / "fresh.parquet"
-    fresh = pd.read_parquet(file)
     if fresh_reviews:
-        rows = [{"id": f"fresh/{i}", "text": f"Fresh review {i}.", "label": i % 2} for i in range(fresh_reviews)]
-        fresh = pd.DataFrame(rows)
-        atomic.write_table(file, fresh)
-    scored = fresh[["id", "label"]].assign(logit=fresh["label"] * 10.0 - 5.0, length=1)
-    probability = (scored["logit"] > 0).astype(float)
-    atomic.write_table(paths.predictions_file(NAME, "fresh"), scored.assign(probability=probability))
+        rest = pd.read_parquet(source / "rest.parquet")
+        told_apart = rest.assign(label=rest[which]).sort_values("a", key=lambda a: a == rest[which], kind="stable")
+        atomic.write_table(file, told_apart.head(fresh_reviews)[["id", "text", "label"]])
     tags = {"model": NAME, "dataset": "sample", "seed": "42", "device": "CPU"}
     params = load_params()
     logged = params.tokenize.model_dump() | params.model(NAME).model_dump()

@@ -23,7 +23,7 @@ from pipeline.project.paths import (
 )
 from pipeline.registry import decisions, evidence, gate, versions
 from pipeline.registry.champion import Choice, opened
-from pipeline.registry.contest import HELD_OUT, Contest
+from pipeline.registry.contest import Contest
 from pipeline.registry.decisions import Entry
 from pipeline.registry.versions import Candidate
 from pipeline.text.encoding import load_tokenizer
@@ -105,11 +105,9 @@ def _register(params: Params, candidates: list[Candidate]) -> dict[str, Any]:
             scored, card = predictions[candidate.model], read_text(model_card_file(candidate.model))
             for name, table in known.items():
                 evidence.log_table(client, candidate.run_id, name, table)
-            version = versions.ensure_version(
+            made[candidate.model] = versions.ensure_version(
                 client, registry.name, candidate, card=card, test=test, predictions=scored
             )
-            evidence.log_table(client, candidate.run_id, evidence.predictions_name(test, version), scored)
-            made[candidate.model] = version
         best = comparison.best_on_validation(
             {candidate.model: (candidate.val_accuracy, candidate.val_loss) for candidate in candidates}
         )
@@ -120,8 +118,7 @@ def _register(params: Params, candidates: list[Candidate]) -> dict[str, Any]:
         def choose() -> Choice | Entry:
             registry.require_alias()
             there = versions.all_versions(client, registry.name)
-            of_challenger = {split: _predictions(best, split, splits[split]) for split in HELD_OUT}
-            return Contest(registry, there, params, challenger, of_challenger, splits, rows).decision()
+            return Contest(registry, there, params, challenger, splits, rows).decision()
 
         registry.settle()  # others may have decided while versions were made
         line = registry.decide(choose)
@@ -187,7 +184,7 @@ def _against(
     and it (second) disagree, None where it was not measured on them; None where there was none, or it is gone."""
     if champion is None:
         return None
-    before = evidence.load_table(client, str(champion.run_id), evidence.predictions_name(test, champion))
+    before = evidence.load_table(client, str(champion.run_id), evidence.predictions_name(test, champion.tags))
     flipped = None
     if before is not None:
         first, second = (test[["id"]].merge(table, on="id", how="left") for table in (predictions, before))

@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     import pandas as pd
     from mlflow.entities.model_registry import ModelVersion
 
-HELD_OUT = ("test", "fresh")
 _SAME = 1e-5
 """Probability by which a version may differ from the champion and say the same: more than rounding does."""
 _BINS = 15  # of a calibration error that is not asked for
@@ -33,14 +32,13 @@ _BINS = 15  # of a calibration error that is not asked for
 
 @dataclass(frozen=True)
 class Contest:
-    """One challenger, trained on `rows`, against the champion of an opened registry with these versions, by number;
-    `predictions` are the challenger's on the held-out of the `splits`."""
+    """One challenger, trained on `rows`, against the champion of an opened registry with these versions, by number, on
+    the held-out of the `splits`; both are measured as they are served."""
 
     registry: Registry
     versions: "dict[str, ModelVersion]"
     params: Params
     challenger: str
-    predictions: "Mapping[str, pd.DataFrame]"
     splits: "Mapping[str, pd.DataFrame]"
     rows: "pd.DataFrame"
 
@@ -58,7 +56,7 @@ class Contest:
         withdrawn = rolled_back(lines, same)
         shown = {
             "challenger_weights_sha256": weights,
-            "challenger_served_sha256": versions.served_digest(self.versions[number]),
+            "challenger_served_sha256": self.versions[number].tags[versions.SERVED],
             "champion": champion,
             "test_sha256": evidence.reviews_digest(self.splits["test"]),
             "fresh_sha256": evidence.reviews_digest(self.splits["fresh"]),
@@ -128,8 +126,7 @@ class Contest:
         test set, and which of them could not be measured."""
         registry, champion, best = self.registry, self.registry.champion, self.registry.champion
         roles = {"challenger": self.versions[self.challenger]}
-        own = self._differs_in_code_alone()  # then what its run found was found by the champion's code, or by its own
-        predictions = {"challenger": self._on("test", self.challenger) if own else self.predictions["test"]}
+        predictions = {"challenger": self._on("test", self.challenger)}
         new_rows: int | None = 0
         fresh = None
         if champion is not None:
@@ -178,7 +175,7 @@ class Contest:
         unknown = reviews.loc[evidence.unknown(reviews, [known, self.rows]), ["id"]]
         if unknown.empty:
             return None
-        both = {"challenger": self.predictions["fresh"], "champion": self._on("fresh", champion)}
+        both = {"challenger": self._on("fresh", self.challenger), "champion": self._on("fresh", champion)}
         return {role: unknown.merge(table, on="id").assign(length=0) for role, table in both.items()}
 
     def _looks(self) -> int:

@@ -14,7 +14,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -39,9 +39,6 @@ SERVED = "served_sha256"
 """The tag of a version that says by which code and settings it is served."""
 TRAINING_ROWS = "training_rows"
 TEXT_PROFILE = "text_profile"
-_REVIEWS_COMPARED = 32
-_TOLERANCE = 0.01
-"""Probability by which a registered model may differ from its evaluation: GPUs round otherwise than CPUs do."""
 _FOLDER = "evidence"
 _TIMED_REVIEWS = 20
 _SCORING_TIMEOUT_S = 3600
@@ -112,11 +109,11 @@ def _known_by(rows: "pd.DataFrame") -> str:
     return "key" if "key" in rows else "row"  # of versions from before reviews were known by their keys
 
 
-def predictions_name(reviews: "pd.DataFrame", version: "ModelVersion") -> str:
-    """Returns the name of a version's predictions on these reviews (id, text, label) among its run's evidence. Two
-    versions of one run, of the same weights but other code, have predictions of their own; those of versions from
-    before the code was part of what they are have none in their name."""
-    served = version.tags.get(SERVED)
+def predictions_name(reviews: "pd.DataFrame", tags: Mapping[str, str]) -> str:
+    """Returns the name of the predictions on these reviews (id, text, label), by a version with these tags, among its
+    run's evidence. Two versions of one run, of the same weights but other code, have predictions of their own; those of
+    versions from before the code was part of what they are have none in their name."""
+    served = tags.get(SERVED)
     return f"predictions.{reviews_digest(reviews)[:16]}" + (f".{served[:16]}" if served else "")
 
 
@@ -175,42 +172,25 @@ def score(model_uri: str, reviews: "pd.DataFrame") -> tuple["pd.DataFrame", floa
         return scores, float(read_json(out.with_suffix(".json"))["latency_ms"])
 
 
-def require_same_scores(model_uri: str, test: "pd.DataFrame", predictions: "pd.DataFrame") -> float:
-    """Loads the model as an application would, and returns the latency of one review in milliseconds; raises
-    PipelineError if it does not load, or gives some test reviews other probabilities than its evaluation did."""
-    some = test.head(_REVIEWS_COMPARED)
-    scores, latency_ms = score(model_uri, some)
-    expected = some[["id"]].merge(predictions, on="id", how="left")["probability"].to_numpy()
-    difference = float(np.abs(scores["probability"].to_numpy() - expected).max())
-    if not difference <= _TOLERANCE:  # NaN where a review was not evaluated
-        raise PipelineError(
-            f"{model_uri} gives probabilities that differ by {difference:.3g} from its evaluation's; "
-            "run `dvc repro` so that model and predictions belong together"
-        )
-    return latency_ms
-
-
 def predictions_on(client: "MlflowClient", version: "ModelVersion", reviews: "pd.DataFrame") -> "pd.DataFrame":
     """Returns a version's predictions on `reviews` (id, text, label): those in its run's evidence, if they were made of
     these very reviews, else made now, and logged where the run is still there."""
     from mlflow.exceptions import MlflowException
 
-    name, run_id = predictions_name(reviews, version), str(version.run_id)
+    name, run_id = predictions_name(reviews, version.tags), str(version.run_id)
     stored = load_table(client, run_id, name)
     if stored is not None:
         return stored
-    table = predictions_now(version, reviews)
+    model_uri = f"models:/{version.name}/{version.version}"
+    print(f"scoring {model_uri} on {len(reviews):,} reviews", flush=True)
+    table = with_labels(score(model_uri, reviews)[0], reviews)
     with suppress(MlflowException):  # the run may be deleted
         log_table(client, run_id, name, table)
     return table
 
 
-def predictions_now(version: "ModelVersion", reviews: "pd.DataFrame") -> "pd.DataFrame":
-    """Returns id, label, logit and probability of `reviews` by a version as it is served, scored now."""
-    model_uri = f"models:/{version.name}/{version.version}"
-    print(f"scoring {model_uri} on {len(reviews):,} reviews", flush=True)
-    scores, _ = score(model_uri, reviews)
-    # The label is the review's, not the predicted one.
+def with_labels(scores: "pd.DataFrame", reviews: "pd.DataFrame") -> "pd.DataFrame":
+    """Returns PREDICTION_COLUMNS of `scores`, as `score` has them, with the reviews' own labels."""
     return scores.drop(columns="label").merge(reviews[["id", "label"]], on="id")[list(PREDICTION_COLUMNS)]
 
 

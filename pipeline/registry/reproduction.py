@@ -105,7 +105,7 @@ def reproduce(name: str, alias_or_version: str, *, tolerance: float, allow_dirty
         made = read_made(clone, model)
         if made.predictions is not None:
             test = read_table(clone / SPLIT_TABLES / "test.parquet", ("id", "text", "label"))
-            then = evidence.load_table(client, str(version.run_id), evidence.predictions_name(test, version))
+            then = evidence.load_table(client, str(version.run_id), evidence.predictions_name(test, version.tags))
             recorded = replace(recorded, predictions=then)
     # As its run recorded it: an earlier commit's params.yaml need not have the keys of this one's.
     deterministic = run.data.params.get("deterministic") == "True"

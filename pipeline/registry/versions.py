@@ -2,11 +2,11 @@
 
 import hashlib
 import json
-import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import cached_property
 from importlib import metadata
 from pathlib import Path
 from types import SimpleNamespace
@@ -14,10 +14,9 @@ from typing import TYPE_CHECKING, Any
 
 from pipeline import served_model
 from pipeline.project import provenance
-from pipeline.project.atomic import read_json, write_json
 from pipeline.project.errors import PipelineError, UsageError
 from pipeline.project.paths import VOCABULARY, model_file
-from pipeline.registry import evidence
+from pipeline.registry import evidence, model_files, parity
 from pipeline.tracking import run_description, runs
 
 if TYPE_CHECKING:
@@ -39,14 +38,13 @@ SERVED = evidence.SERVED
 LATENCY = "latency_ms"
 MACHINE = ("device", provenance.CPU)
 _ARTIFACT = "model"
+FOLDER = "served_model"
+"""The served model among the artifacts of a version."""
 _SERVED_MODEL = Path(served_model.__file__).parent
-_CODE = tuple(_SERVED_MODEL / f"{module}.py" for module in ("tokenizer", "network", "fused_lstm"))
-_PYFUNC = _SERVED_MODEL / "pyfunc_model.py"
-_SETTINGS = "settings.json"
-_REQUIREMENTS = ("keras", "mlflow", "numpy", "pandas", "tensorflow")
+_CODE = ("__init__.py", "loading.py", "scorer.py", "tokenizer.py")
+_PYFUNC = "pyfunc_model.py"
+_REQUIREMENTS = ("mlflow", "numpy", "onnxruntime", "pandas")
 _EXAMPLE = ("A film that stays with you for days.", "Two hours that I will never get back.")
-_LEFT_BY_LOADING = {"__pycache__", "registered_model_meta"}
-"""Names beside a model's files that are none of them."""
 
 
 @dataclass(frozen=True)
@@ -60,33 +58,44 @@ class Candidate:
     val_accuracy: float
     val_loss: float
 
-    def identity(self) -> dict[str, str]:
-        """Returns the tags by which its version is known, whichever run made it: weights, vocabulary, params, and the
-        code and settings that serve them."""
-        vocabulary = hashlib.sha256(VOCABULARY.read_bytes()).hexdigest()
-        code = {file.name: file.read_bytes() for file in (*_CODE, _PYFUNC)}
-        return {
-            WEIGHTS: self.weights_sha256,
-            TOKENIZER: vocabulary,
-            PARAMS: params_digest(self.params),
-            SERVED: _served_digest(code, self.settings()),
+    @cached_property
+    def files(self) -> dict[str, bytes]:
+        """The served model, by the names of its files: code, vocabulary, ONNX graph, settings.
+
+        Raises:
+            DataError: the trained model is missing or damaged.
+        """
+        from pipeline.training import networks, onnx_graph
+
+        params, _, weights = networks.read_model(model_file(self.model))
+        settings = {"max_tokens": self.params["max_tokens"], "threshold": THRESHOLD}
+        return {name: _code(name) for name in _CODE} | {
+            "vocabulary.txt": VOCABULARY.read_bytes(),
+            "network.onnx": onnx_graph.onnx_graph(params, weights),
+            "settings.json": json.dumps(settings).encode(),
         }
 
-    def settings(self) -> dict[str, Any]:
-        """Returns what the served code reads beside weights and vocabulary."""
-        return {"max_tokens": self.params["max_tokens"], "threshold": THRESHOLD}
+    def identity(self) -> dict[str, str]:
+        """Returns the tags by which its version is known, whichever run made it: weights, vocabulary, params, and the
+        files that serve them."""
+        served = self.files | {_PYFUNC: _code(_PYFUNC)}
+        digests = {name: hashlib.sha256(content).hexdigest() for name, content in served.items()}
+        return {
+            WEIGHTS: self.weights_sha256,
+            TOKENIZER: digests["vocabulary.txt"],
+            PARAMS: params_digest(self.params),
+            SERVED: hashlib.sha256(json.dumps(digests, sort_keys=True).encode()).hexdigest(),
+        }
+
+
+def _code(name: str) -> bytes:
+    return (_SERVED_MODEL / name).read_bytes()
 
 
 def params_digest(params: Mapping[str, Any]) -> str:
     """Returns the SHA-256 of the params that decide what a model answers; values count as MLflow has them, as text."""
     served = {name: str(params[name]) for name in SERVED_PARAMS if name in params}
     return hashlib.sha256(json.dumps(served, sort_keys=True).encode()).hexdigest()
-
-
-def _served_digest(code: Mapping[str, bytes], settings: Mapping[str, Any]) -> str:
-    """Returns the SHA-256 of the files of code, by name, and the settings that a version is served with."""
-    files = {name: hashlib.sha256(content).hexdigest() for name, content in code.items()}
-    return hashlib.sha256(json.dumps([files, dict(settings)], sort_keys=True).encode()).hexdigest()
 
 
 def registered_name(dataset: str) -> str:
@@ -139,12 +148,17 @@ def ensure_version(
     test: "pd.DataFrame",
     predictions: "pd.DataFrame",
 ) -> "ModelVersion":
-    """Returns the one version of the candidate's weights, vocabulary and params, making it if there is none; `card` and
-    the run that made it describe it. Raises PipelineError if the model does not load or scores otherwise.
+    """Returns the one version of the candidate's weights, vocabulary, params and code, making it if there is none;
+    `card` and the run that made it describe it.
 
     What an interrupted command left is completed: a model logged in full is taken, one logged in part is replaced.
-    The version comes last, in one transaction with its tags, when the model has scored test reviews as `predictions`
-    have them; so every version there is can be served. Of two that were made at once the older one is taken.
+    The version comes last, in one transaction with its tags, when the model has scored the test reviews as it will be
+    served, and these scores are the run's evidence; so every version there is can be served, and what is served is what
+    is measured. Of two that were made at once the older one is taken.
+
+    Raises:
+        PipelineError: the model does not load, or it scores otherwise than Keras does (see `parity.require_same`) or
+            than `predictions`, those of the stage `test`.
     """
     if version := find_version(client, name, candidate):
         description = _description(client, str(version.run_id), card)
@@ -152,13 +166,17 @@ def ensure_version(
             client.update_model_version(name, str(version.version), description)
         return version
     model_id, model_uri = logged_model(client, candidate)
-    latency_ms = evidence.require_same_scores(model_uri, test, predictions)
+    scores, latency_ms = parity.require_same(
+        model_uri, candidate.model, candidate.params["max_tokens"], test, predictions
+    )
+    identity = candidate.identity()
+    evidence.log_table(client, candidate.run_id, evidence.predictions_name(test, identity), scores)
     made = client.create_model_version(
         name,
         source=model_uri,
         run_id=candidate.run_id,
         model_id=model_id,
-        tags=candidate.identity()
+        tags=identity
         | _machine(client, candidate.run_id)
         | {"model": candidate.model, FILES: files_digest(model_uri), LATENCY: f"{latency_ms:.2f}"},
         description=_description(client, candidate.run_id, card),
@@ -171,8 +189,8 @@ def ensure_version(
 
 def find_version(client: "MlflowClient", name: str, candidate: Candidate) -> "ModelVersion | None":
     """Returns the version that is what the candidate is, by whichever run, None where there is none yet that can be
-    served; a version that is older than the tags of `Candidate.identity` gets them, but for SERVED: its digest is that
-    of the files that it carries."""
+    served. A version of its weights that is older than the tags of `Candidate.identity` gets them, but for SERVED: it
+    carries other code."""
     wanted = candidate.identity()
     for number, version in all_versions(client, name).items():
         if version.tags.get(WEIGHTS) != wanted[WEIGHTS]:
@@ -181,23 +199,10 @@ def find_version(client: "MlflowClient", name: str, candidate: Candidate) -> "Mo
         for tag, value in missing.items():
             client.set_model_version_tag(name, number, tag, value)
         with suppress(PipelineError):  # files that somebody removed or changed: a version of its own replaces it
-            if wanted.items() <= (version.tags | missing | {SERVED: served_digest(version)}).items():
+            if wanted.items() <= (version.tags | missing).items():
                 require_servable(version)
                 return version
     return None
-
-
-def served_digest(version: "ModelVersion") -> str:
-    """Returns the SHA-256 of the code and settings that serve a version: its tag, or of one from before there was that
-    tag, what the files that it carries have; raises PipelineError if they are missing."""
-    if SERVED in version.tags:
-        return str(version.tags[SERVED])
-    with downloaded(str(version.source)) as folder:
-        settings = next(folder.rglob(_SETTINGS), None)
-        if settings is None:
-            raise PipelineError(f"the files of {version.source} are missing (there is no {_SETTINGS})")
-        code = {file.name: file.read_bytes() for file in folder.rglob("*.py")}
-        return _served_digest(code, read_json(settings))
 
 
 def _missing_identity(client: "MlflowClient", version: "ModelVersion") -> dict[str, str]:
@@ -241,7 +246,7 @@ def logged_models(client: "MlflowClient", run_id: str) -> list["LoggedModel"]:
 
 
 def log_model(candidate: Candidate) -> "ModelInfo":
-    """Logs the raw-text model of `candidate` in its run: weights, vocabulary, settings and the code they need."""
+    """Logs the raw-text model of `candidate` in its run: the folder `served_model` and MLflow's wrapper around it."""
     import mlflow
     import pandas as pd
     from mlflow.models import Model, ModelSignature
@@ -257,11 +262,10 @@ def log_model(candidate: Candidate) -> "ModelInfo":
     )
     mlflow.set_experiment(runs.EXPERIMENT)  # where the files go; the run alone does not say it
     with tempfile.TemporaryDirectory() as temporary:
-        classifier = Path(temporary) / "classifier"
-        classifier.mkdir()
-        for file in (model_file(candidate.model), VOCABULARY, *_CODE):
-            shutil.copy(file, classifier)
-        write_json(classifier / _SETTINGS, candidate.settings())
+        folder = Path(temporary) / FOLDER
+        folder.mkdir()
+        for file_name, content in candidate.files.items():
+            (folder / file_name).write_bytes(content)
         return Model.log(
             artifact_path=None,
             name=_ARTIFACT,
@@ -269,8 +273,8 @@ def log_model(candidate: Candidate) -> "ModelInfo":
             validate_serving_input=False,
             run_id=candidate.run_id,
             tags=candidate.identity(),
-            python_model=str(_PYFUNC),
-            artifacts={"classifier": str(classifier)},
+            python_model=str(_SERVED_MODEL / _PYFUNC),
+            artifacts={FOLDER: str(folder)},
             signature=signature,
             input_example=pd.DataFrame({"text": _EXAMPLE}),
             pip_requirements=[f"{library}=={metadata.version(library)}" for library in _REQUIREMENTS],
@@ -304,15 +308,10 @@ def downloaded_vocabulary(model_uri: str) -> Iterator[Path]:
 
 def files_digest(model_uri: str) -> str:
     """Returns the SHA-256 over names and contents of a model's files; raises PipelineError if they are missing."""
-    digest = hashlib.sha256()
     with downloaded(model_uri) as folder:
-        for file in sorted(folder.rglob("*")):
-            name = file.relative_to(folder)
-            if file.is_file() and not set(name.parts) & _LEFT_BY_LOADING:
-                digest.update(f"{name.as_posix()}\t{hashlib.sha256(file.read_bytes()).hexdigest()}\n".encode())
         if not (folder / "MLmodel").exists():
             raise PipelineError(f"the files of {model_uri} are missing (there is no MLmodel)")
-    return digest.hexdigest()
+        return model_files.digest(folder)
 
 
 def require_servable(version: "ModelVersion") -> None:

@@ -122,7 +122,7 @@ def _drift(
 
 def _score_drift(champion: "ModelVersion", new: "pd.DataFrame", test: "pd.DataFrame", limit: float) -> Trigger:
     """Compares how the champion scores the new reviews with how it scored the test reviews."""
-    reference = _evidence(champion, evidence.predictions_name(test, champion))
+    reference = _evidence(champion, evidence.predictions_name(test, champion.tags))
     if reference is None:
         return Trigger(_SCORES, None, "the champion's run has no predictions on this test split")
     scored = evidence.predictions_on(runs.connect(), champion, new)

@@ -3,7 +3,6 @@ on fresh reviews, as often as one likes; and studies it."""
 
 import sys
 from collections.abc import Sequence
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -29,12 +28,12 @@ def main() -> None:
     tokenizer = load_tokenizer()
 
     print(f"evaluating {name} on {networks.prepare_device(seed=params.seed, deterministic=False)}", flush=True)
-    classifiers = {
-        masked: networks.load_model(model_file(name), model_params, masked=masked) for masked in (True, False)
-    }
+    classifier = networks.load_model(model_file(name), model_params)
+    unmasked = networks.load_model(model_file(name), model_params, masked=False)
+    scoring = {True: networks.scoring(classifier), False: networks.scoring(unmasked)}
 
     def score(token_ids: list[np.ndarray], masked: bool) -> list[np.ndarray]:
-        return [probability(logits) for logits in networks.logits(classifiers[masked], token_ids)]
+        return [probability(logits) for logits in scoring[masked](token_ids)]
 
     def scored(reviews: Sequence[np.ndarray]) -> np.ndarray:
         return np.concatenate(score([pad([token_ids]) for token_ids in reviews], True))
@@ -42,13 +41,13 @@ def main() -> None:
     def read(texts: Sequence[str]) -> np.ndarray:
         return scored(tokenizer.encode_batch(texts, params.tokenize.max_tokens))
 
-    predictions = {split: predict(partial(networks.logits, classifiers[True]), split) for split in EVALUATED}
+    predictions = {split: predict(scoring[True], split) for split in EVALUATED}
     study = study_padding(score, read_batches(BATCHES / "validation"), tokenizer, params)
     for split, table in predictions.items():
         write_table(predictions_file(name, split), table)
     studies: dict[str, Any] = {"padding_study": study, "limits": challenge_sentences.limits(read)}
     if model_params.cell == "lstm":
-        studies["gates"] = lstm_trace.along(classifiers[True], tokenizer, lstm_trace.EXAMPLE, scored)
+        studies["gates"] = lstm_trace.along(classifier, tokenizer, lstm_trace.EXAMPLE, scored)
     measured = {
         split: measure(table, params.evaluate, params.seed) for split, table in predictions.items() if len(table)
     }

@@ -1,8 +1,6 @@
 """Stage `test`: `python -m pipeline.stages.test <model>` measures one trained model on the test split, which no other
 stage scores: a look at it is counted and paid for (`registry.gate`)."""
 
-from functools import partial
-
 from pipeline.evaluation.predictions import measure, predict
 from pipeline.project.atomic import write_json, write_table
 from pipeline.project.params import load_params, model_argument
@@ -17,7 +15,7 @@ def main() -> None:
     name = model_argument(params)
     print(f"testing {name} on {networks.prepare_device(seed=params.seed, deterministic=False)}", flush=True)
     classifier = networks.load_model(model_file(name), params.model(name))
-    predictions = predict(partial(networks.logits, classifier), "test")
+    predictions = predict(networks.scoring(classifier), "test")
     write_table(predictions_file(name), predictions)
     write_json(metrics_file(name), measure(predictions, params.evaluate, params.seed))
 

@@ -18,7 +18,7 @@ from pipeline.text.encoding import load_tokenizer
 from pipeline.tracking import runs
 from pipeline.training import fitting, networks
 
-NUMERICS = ("text.batching", "training.networks", "training.fitting", "served_model.network", "served_model.fused_lstm")
+NUMERICS = ("text.batching", "training.networks", "training.fitting", "training.fused_lstm")
 """The modules whose change makes an interrupted training worthless."""
 
 

@@ -184,18 +184,14 @@ def test_on_another_test_set_the_champion_is_scored_anew(project: Path) -> None:
 
 EDITED = """
 import shutil
-from pathlib import Path
 def edited(name, before, after):
     "Lets the served code be a copy in which `before` became `after`."
     folder = Path("served")
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir()
-    for file in (*versions._CODE, versions._PYFUNC): shutil.copy(file, folder)
+    shutil.copytree(versions._SERVED_MODEL, folder)
     text = (folder / name).read_text()
     assert before in text
     (folder / name).write_text(text.replace(before, after))
-    versions._CODE = tuple(folder / file.name for file in versions._CODE)
-    versions._PYFUNC = folder / versions._PYFUNC.name
+    versions._SERVED_MODEL = folder
 """
 
 
@@ -220,8 +216,9 @@ result = register() | {{"alias": champion_now(), "problems": verify()}}
 @pytest.mark.parametrize("factor", [0.95, 1.05])
 def test_a_calibration_takes_over_where_it_is_one(project: Path, factor: float) -> None:
     line = "        probability = (1 + np.tanh(logit / 2)) / 2"
-    code = f"{EDITED}\nedited('pyfunc_model.py', {line!r}, {f'        logit *= {factor}{chr(10)}{line}'!r})"
-    report = in_folder(project, f"{code}\nresult = register()")
+    code = f"{EDITED}\nedited('scorer.py', {line!r}, {f'        logit *= {factor}{chr(10)}{line}'!r})"
+    otherwise = "from pipeline.registry import parity\nparity.TOLERANCE = parity._OTHER_DEVICE = 1"
+    report = in_folder(project, f"{otherwise}\n{code}\nresult = register()")
     assert report["challenger"] == "3"
     validation = pd.read_parquet(project / "data/splits/validation.parquet")
     scores = in_folder(
@@ -249,17 +246,28 @@ def test_another_threshold_is_measured_like_any_challenger(project: Path) -> Non
 
 
 @pytest.mark.state("one")
-def test_a_version_from_before_the_code_was_part_of_it_has_that_of_its_files(project: Path) -> None:
-    found = in_folder(
-        project,
-        """
-client.delete_model_version_tag(NAME, "1", versions.SERVED)
-report = register()
-version = versions.resolve(client, NAME, "1")
-result = [versions.SERVED in version.tags, report["champion"], list(versions.all_versions(client, NAME))]
-""",
+def test_a_version_from_before_the_code_was_part_of_it_is_replaced_without_a_look(project: Path) -> None:
+    report = in_folder(project, 'client.delete_model_version_tag(NAME, "1", versions.SERVED); result = register()')
+    assert decided(project) == [HISTORY[0], ["updated", "1", "2"]]
+    assert "the largest difference of a probability is 0" in report["reason"]
+
+
+@pytest.mark.state("two")
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        "from pipeline.training import onnx_graph\nonnx_graph._GATES['gru'] = (1, 0, 2)",
+        EDITED + "edited('scorer.py', 'encode_batch(texts, self._max_tokens)', 'encode_batch(texts)')",
+        EDITED + "edited('scorer.py', 'row[: len(ids)] = ids', 'row[len(row) - len(ids) :] = ids')",
+    ],
+    ids=["gates in another order", "texts not truncated", "padded on the left"],
+)
+def test_what_does_not_say_what_kerass_network_says_is_not_registered(project: Path, wrong: str) -> None:
+    refusal, there = in_folder(
+        project, f"{wrong}\nresult = [refused(register), list(versions.all_versions(client, NAME))]"
     )
-    assert found == [False, "1", ["1"]]
+    assert "from those of Keras's network; it is not registered" in refusal
+    assert there == ["1"]
 
 
 def test_a_version_that_was_rolled_back_sets_no_bar(project: Path) -> None:

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from mlflow.exceptions import MlflowException
 from mlflow.pyfunc import PyFuncModel
 
-from pipeline.served_model.pyfunc_model import BATCH_ROWS, bucketed
+from pipeline.served_model.scorer import BATCH_ROWS, bucketed
 
 NOTHING = "\u2003 \n\t"
 
@@ -183,15 +183,16 @@ def test_threads_share_a_model(models: dict[str, PyFuncModel], texts: list[str],
 
 
 def test_a_version_holds_code_and_pinned_requirements_and_nothing_pickled(registered: Registered) -> None:
+    code = {"__init__.py", "loading.py", "scorer.py", "tokenizer.py"}
     for path in registered.paths.values():
-        files = {file.name for file in Path(path).rglob("*") if file.is_file() and "__pycache__" not in file.parts}
-        code = {"pyfunc_model.py", "network.py", "tokenizer.py", "fused_lstm.py"}
-        assert code | {"weights.npz", "vocabulary.txt", "settings.json"} <= files
-        with np.load(next(Path(path).rglob("weights.npz")), allow_pickle=False) as arrays:
-            assert not [name for name, array in arrays.items() if array.dtype.hasobject]
-        assert not [name for name in files if name.endswith((".pkl", ".pickle", ".joblib"))]
+        folder = Path(path) / "artifacts/served_model"
+        files = code | {"network.onnx", "vocabulary.txt", "settings.json"}
+        assert {file.name for file in folder.iterdir()} == files, "loading it left nothing there"
+        assert [file.name for file in Path(path).glob("*.py")] == ["pyfunc_model.py"]
+        names = [file.name for file in Path(path).rglob("*")]
+        assert not [name for name in names if name.endswith((".pkl", ".pickle", ".joblib"))]
         pinned = (Path(path) / "requirements.txt").read_text().split()
-        assert {line.partition("==")[0] for line in pinned} == {"keras", "mlflow", "numpy", "pandas", "tensorflow"}
+        assert {line.partition("==")[0] for line in pinned} == {"mlflow", "numpy", "onnxruntime", "pandas"}
         assert all("==" in line for line in pinned)
 
 

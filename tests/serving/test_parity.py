@@ -18,11 +18,10 @@ import pytest
 from conftest import ROOT, Registered
 from test_server import Server, start
 
-from pipeline.served_model.network import load_network
 from pipeline.served_model.tokenizer import truncate
 from pipeline.text.batching import pad
 from pipeline.text.encoding import load_tokenizer
-from pipeline.training.networks import accelerate, logits
+from pipeline.training.networks import accelerate, build_model, read_model, scoring
 
 pytestmark = pytest.mark.e2e
 
@@ -65,8 +64,11 @@ def stage_ids(registered: Registered, texts: list[str]) -> list[np.ndarray]:
 @pytest.fixture(scope="module")
 def network(registered: Registered) -> Callable[[list[np.ndarray]], np.ndarray]:
     """Logits of token ids from the pipeline's own model file."""
-    model = accelerate(load_network(registered.folder / "models/mean/weights.npz"))
-    return lambda rows: np.concatenate(logits(model, [pad([ids]) for ids in rows]))
+    params, vocabulary_size, weights = read_model(registered.folder / "models/mean/weights.npz")
+    model = build_model(params, vocabulary_size)
+    model.set_weights(weights)
+    logits = scoring(accelerate(model))
+    return lambda rows: np.concatenate(logits([pad([ids]) for ids in rows]))
 
 
 @pytest.fixture(scope="module")
@@ -97,7 +99,7 @@ def test_the_pyfunc_reads_the_stages_ids(
     registered: Registered, texts: list[str], stage_ids: list[np.ndarray], expected: np.ndarray
 ) -> None:
     model = mlflow.pyfunc.load_model(registered.paths["mean"])
-    for found, ids in zip(model.unwrap_python_model().encode(texts), stage_ids, strict=True):
+    for found, ids in zip(model.unwrap_python_model().scorer.encode(texts), stage_ids, strict=True):
         assert found.tolist() == ids.tolist()
     assert_same(model.predict(pd.DataFrame({"text": pd.Series(texts, dtype=object)}))["logit"].tolist(), expected)
 

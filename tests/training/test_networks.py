@@ -3,6 +3,7 @@
 import subprocess
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
@@ -10,9 +11,20 @@ from conftest import ROOT
 
 from pipeline.project.errors import DataError
 from pipeline.project.params import ModelParams, load_params
-from pipeline.served_model.network import load_network, read_network
 from pipeline.text.batching import pad
-from pipeline.training.networks import accelerate, build_model, load_model, logits, save_model, summary, weights_sha256
+from pipeline.training.networks import (
+    accelerate,
+    build_model,
+    load_model,
+    read_model,
+    save_model,
+    scoring,
+    summary,
+    weights_sha256,
+)
+
+if TYPE_CHECKING:
+    import keras
 
 VOCABULARY_SIZE = 8185
 MODELS = load_params(ROOT / "params.yaml").models
@@ -21,6 +33,10 @@ MODELS = load_params(ROOT / "params.yaml").models
 def small(**changes: object) -> ModelParams:
     fields = {"embedding_dim": 8, "recurrent_units": [6, 5], "dense_units": 4, "dropout": 0.0}
     return MODELS["stacked"].model_copy(update={**fields, **changes})
+
+
+def logits(model: "keras.Model", batches: list[np.ndarray]) -> list[np.ndarray]:
+    return scoring(model)(batches)
 
 
 def batch(seed: int = 0, rows: int = 7, longest: int = 30) -> np.ndarray:
@@ -66,7 +82,7 @@ def test_without_masking_padding_changes_the_score(tmp_path: Path) -> None:
 def test_the_fused_kernel_has_the_values_and_gradients_of_keras() -> None:
     import tensorflow as tf
 
-    from pipeline.served_model.fused_lstm import fuse
+    from pipeline.training.fused_lstm import fuse
 
     plain = build_model(small(), VOCABULARY_SIZE)
     for weight in plain.trainable_variables:  # zero biases would hide a gate that is out of place
@@ -119,11 +135,12 @@ def test_a_saved_model_holds_kerass_own_weights_and_loads_as_plain_keras(
     params = small(cell=cell, pooling=pooling)
     model = accelerate(build_model(params, VOCABULARY_SIZE))
     save_model(tmp_path / "weights.npz", model, params)
-    saved_params, tokens, weights = read_network(tmp_path / "weights.npz")
-    assert (saved_params, tokens) == (params.model_dump(), VOCABULARY_SIZE)
+    saved_params, tokens, weights = read_model(tmp_path / "weights.npz")
+    assert (saved_params, tokens) == (params, VOCABULARY_SIZE)
     for saved, weight in zip(weights, build_model(params, VOCABULARY_SIZE).weights, strict=True):
         assert (saved.shape, saved.dtype.name) == (weight.shape, weight.dtype)
-    plain = load_network(tmp_path / "weights.npz")
+    plain = build_model(saved_params, tokens)
+    plain.set_weights(weights)
     assert weights_sha256(plain) == weights_sha256(model)
     kinds = {type(layer.forward_layer) for layer in plain.layers if isinstance(layer, keras.layers.Bidirectional)}
     assert kinds == {{"lstm": keras.layers.LSTM, "gru": keras.layers.GRU, "simple_rnn": keras.layers.SimpleRNN}[cell]}

@@ -1,7 +1,6 @@
 """Keras's LSTM layer run by TensorFlow's fused CPU kernel.
 
-Import it only where TensorFlow is loaded anyway. It imports nothing of this project, since it travels with the
-registered model.
+Import it only where TensorFlow is loaded anyway.
 """
 
 from typing import Any
@@ -10,7 +9,7 @@ import keras
 import tensorflow as tf
 
 
-@keras.saving.register_keras_serializable(__name__)  # one name for each copy that travels with a model
+@keras.saving.register_keras_serializable(__name__)
 class FusedLSTM(keras.layers.LSTM):
     """An LSTM whose time loop is one `BlockLSTM` kernel, for right-padded sequences on a CPU.
 
