@@ -104,7 +104,7 @@ def _bulk(uri: str, texts: list[str], params: Params, rounds: int) -> dict[str, 
     import pandas as pd
     import tensorflow as tf
 
-    pyfunc = files.load(uri)
+    pyfunc = files.load_pyfunc(uri)
     classifier = pyfunc.unwrap_python_model()
     table = pd.DataFrame({"text": texts})
     padded = make_batches(

@@ -99,6 +99,20 @@ def predict(
 
 
 @app.command()
+def pull(
+    output: Annotated[Path, typer.Option("--output", "-o", metavar="DIR", help="The new folder; replaced if pulled.")],
+    model: Annotated[
+        str | None, typer.Argument(help="Any MLflow model URI: models:/…, a path.", show_default="the champion")
+    ] = None,
+) -> None:
+    """Write a model to a folder that scores with NumPy and ONNX Runtime alone: no registry, no repository."""
+    from pipeline.serving import files, pulled
+
+    pulled.pull(model or files.champion_uri(), output)
+    print(f"{output}: pip install -r {output}/requirements.txt; python {output}/score.py REVIEW…")
+
+
+@app.command()
 def score(
     source: Annotated[Path, typer.Argument(metavar="IN", help="A .csv, .jsonl or .parquet file.")],
     output: Annotated[Path, typer.Option("--output", "-o", metavar="OUT", help="The same three; replaced if there.")],

@@ -61,7 +61,13 @@ def main() -> None:
         weights = weights_sha256(model)
         candidate = versions.Candidate(name, run.info.run_id, weights, served, val_accuracy=0.5, val_loss=0.7)
         logged = versions.log_model(candidate)
-        version = client.create_model_version(NAME, logged.model_uri, run.info.run_id, model_id=logged.model_id)
+        version = client.create_model_version(
+            NAME,
+            logged.model_uri,
+            run.info.run_id,
+            model_id=logged.model_id,
+            tags={versions.FILES: versions.files_digest(logged.model_uri)},
+        )
         client.set_terminated(run.info.run_id)
         paths[name] = logged.artifact_path.removeprefix("file://")
     client.set_registered_model_alias(NAME, versions.CHAMPION, version.version)

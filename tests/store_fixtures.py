@@ -1,7 +1,14 @@
-"""A local MLflow store of the test's own."""
+"""MLflow stores of the test's own: a local one, and a server's."""
 
+import os
 import shutil
-from collections.abc import Iterator
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -38,3 +45,42 @@ def store(empty_store: Path, project: Path) -> Iterator[Path]:
 def client(store: Path) -> "MlflowClient":
     """A client of the test's store."""
     return runs.connect()
+
+
+@contextmanager
+def mlflow_server(
+    folder: Path, *, workers: int = 1, environment: Mapping[str, str] | None = None
+) -> "Iterator[tuple[str, subprocess.Popen[str]]]":
+    """Runs an MLflow server whose store and artifacts are in `folder`, and yields its address and process."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = str(probe.getsockname()[1])
+    store = ["--backend-store-uri", "sqlite:///server.db", "--artifacts-destination", "./server-artifacts"]
+    where = ["--host", "127.0.0.1", "--port", port, "--workers", str(workers)]
+    server = subprocess.Popen(
+        [sys.executable, "-m", "mlflow", "server", *store, *where],
+        cwd=folder,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+    )
+    assert server.stdout is not None
+    reader = threading.Thread(target=server.stdout.read)  # so that the pipe is never full
+    try:
+        assert any("startup complete" in line for line in server.stdout), "the server ended before it served"
+        reader.start()
+        yield f"http://127.0.0.1:{port}", server
+    finally:
+        stop(server)
+        if reader.ident:
+            reader.join()
+        server.stdout.close()
+
+
+def stop(server: "subprocess.Popen[str]") -> None:
+    """Kills the server with its workers."""
+    with suppress(ProcessLookupError):
+        os.killpg(server.pid, signal.SIGKILL)
+    server.wait()

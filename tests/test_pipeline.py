@@ -3,10 +3,8 @@
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
-import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -15,6 +13,7 @@ import pandas as pd
 import pytest
 from conftest import ROOT, edit_params
 from ruamel.yaml import YAML
+from store_fixtures import mlflow_server
 
 sys.path.insert(0, str(ROOT / "scripts"))
 import demo
@@ -291,35 +290,12 @@ def test_outputs_without_a_store_become_restored_runs(copy: Path) -> None:
 
 
 def test_a_tracking_server_gets_runs_versions_and_champion(copy: Path) -> None:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = str(probe.getsockname()[1])
-    store = ["--backend-store-uri", "sqlite:///server.db", "--artifacts-destination", "./server-artifacts"]
-    server = subprocess.Popen(
-        [sys.executable, "-m", "mlflow", "server", *store, "--host", "127.0.0.1", "--port", port, "--workers", "1"],
-        cwd=copy,
-        env=demo.environment(copy),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        start_new_session=True,
-    )
-    assert server.stdout is not None
-    try:
-        started = next((line for line in server.stdout if "startup complete" in line), None)
-        assert started, "the server ended before it served"
-        reader = threading.Thread(target=server.stdout.read)  # so that the pipe is never full
-        reader.start()
-        environment = {"MLFLOW_TRACKING_URI": f"http://127.0.0.1:{port}"}
+    with mlflow_server(copy, environment=demo.environment(copy)) as (address, _):
+        environment = {"MLFLOW_TRACKING_URI": address}
         done = run(copy, sys.executable, "-m", "pipeline.stages.register", **environment)
         assert done.returncode == 0, done.stderr[-3000:]
         runs = {r["tags"]["model"]: r for r in in_folder(copy, RUNS, **environment)}
         scored = in_folder(copy, SCORE, **environment)
-    finally:
-        os.killpg(server.pid, signal.SIGKILL)
-        server.wait()
-        reader.join()
-        server.stdout.close()
     assert runs["single"]["metrics"]["test/accuracy"] == metrics(copy, "single")["accuracy"]
     assert len(scored["probability"]) == 50
     assert (copy / "server-artifacts").is_dir()

@@ -11,6 +11,7 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,9 +20,9 @@ from pipeline.project.errors import DataError, UsageError
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    Types = Mapping[str, pa.DataType]
-    Write = Callable[[Sequence[Mapping[str, Any]]], None]
-
+Types = Mapping[str, "pa.DataType | str"]
+"""The type of each column, as Arrow has it, or as it names it: `string`, `bool`, `int64`, `double`."""
+Write = Callable[[Sequence[Mapping[str, Any]]], None]
 SUFFIXES = (".csv", ".jsonl", ".parquet")
 LONGEST_FIELD = 2**26
 """Characters of a CSV field; a longer one is an unclosed quote, not a review."""
@@ -62,16 +63,19 @@ class ArrowValue:
 class Source:
     """A file of rows."""
 
-    types: "Types"  # what each column of the file, in their order, is in a Parquet file
+    types: Types  # what each column of the file, in their order, is in a Parquet file
     size: int  # bytes of the file, or rows of a Parquet file
     rows: Callable[[], Iterator[Row]]  # begins to read the rows; raises DataError where the file is damaged
 
 
 def require_known_suffix(path: Path) -> str:
-    """Returns the suffix of `path`, in lower case; raises UsageError if it is none of SUFFIXES."""
+    """Returns the suffix of `path`, in lower case; raises UsageError if it is none of SUFFIXES, or pyarrow, which
+    Parquet needs, is not installed."""
     suffix = path.suffix.lower()
     if suffix not in SUFFIXES:
         raise UsageError(f"{path} must end in one of {', '.join(SUFFIXES)}, which says what kind of file it is")
+    if suffix == ".parquet" and find_spec("pyarrow") is None:
+        raise UsageError(f"{path}: Parquet needs the package pyarrow, which is not installed here; use .csv or .jsonl")
     return suffix
 
 
@@ -132,8 +136,6 @@ class _Lines:
 
 
 def _csv_source(path: Path) -> Source:
-    import pyarrow as pa
-
     lines = _Lines(path)
     try:
         header = next(csv.reader(lines, strict=True), None)
@@ -145,7 +147,7 @@ def _csv_source(path: Path) -> Source:
         raise DataError(f"{path} is empty: a CSV file begins with a line of column names")
     named = [header[place] for place in _named(header)]
     _require_distinct(path, named)
-    return Source(dict.fromkeys(named, pa.string()), path.stat().st_size, lambda: _csv_rows(path))
+    return Source(dict.fromkeys(named, "string"), path.stat().st_size, lambda: _csv_rows(path))
 
 
 def _named(header: Sequence[str]) -> list[int]:
@@ -206,13 +208,11 @@ def _kind(value: Any) -> str:
     return {bool: "bool", float: "float"}.get(type(value), "other")
 
 
-def _column_type(kinds: set[str]) -> "pa.DataType":
+def _column_type(kinds: set[str]) -> str:
     """Returns the type that holds values of these kinds exactly: integers too large for a float beside floats, and
     whatever else has no common type, become text."""
-    import pyarrow as pa
-
-    columns = [({"bool"}, pa.bool_()), ({"int", "long"}, pa.int64()), ({"int", "float"}, pa.float64())]
-    return next((type_ for held, type_ in columns if kinds and kinds <= held), pa.string())
+    columns = [({"bool"}, "bool"), ({"int", "long"}, "int64"), ({"int", "float"}, "double")]
+    return next((type_ for held, type_ in columns if kinds and kinds <= held), "string")
 
 
 def _jsonl_rows(path: Path) -> Iterator[Row]:
@@ -326,7 +326,7 @@ def _require_distinct(path: Path, columns: Sequence[str]) -> None:
 
 
 @contextmanager
-def open_sink(path: Path, suffix: str, types: "Types") -> "Iterator[Write]":
+def open_sink(path: Path, suffix: str, types: Types) -> Iterator[Write]:
     """Yields a function that appends rows to the new file `path`, of the kind that `suffix` says; what is no text in a
     column of texts becomes JSON."""
     if suffix == ".parquet":
@@ -350,9 +350,10 @@ def open_sink(path: Path, suffix: str, types: "Types") -> "Iterator[Write]":
             return pa.array([value_of(value, kind) for value in values], kind)
 
         def table(rows: Sequence[Mapping[str, Any]]) -> pa.Table:
-            return pa.table([column([row.get(name) for row in rows], kind) for name, kind in types.items()], schema)
+            return pa.table([column([row.get(name) for row in rows], kind) for name, kind in kinds], schema)
 
-        schema = pa.schema(list(types.items()))
+        kinds = [(name, pa.type_for_alias(kind) if isinstance(kind, str) else kind) for name, kind in types.items()]
+        schema = pa.schema(kinds)
         with pq.ParquetWriter(path, schema, compression="zstd") as parquet:
             yield lambda rows: parquet.write_table(table(rows))
         return

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pipeline.project.errors import DataError, PipelineError
+from pipeline.project.errors import DataError, PipelineError, one_line
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -139,7 +139,7 @@ def read_table(path: Path, columns: Sequence[str]) -> "pd.DataFrame":
     except FileNotFoundError:
         raise _missing(path) from None
     except (pa.ArrowException, OSError, ValueError) as error:
-        reason = " ".join(str(error).split())[:200]
+        reason = one_line(error)
         raise DataError(
             f"{path} is not a Parquet table with the columns {', '.join(columns)} ({reason}); {_REMEDY}"
         ) from None

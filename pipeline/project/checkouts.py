@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from pipeline.project.errors import PipelineError
+from pipeline.project.errors import PipelineError, one_line
 from pipeline.project.paths import PARAMS_FILE
 
 DVC = (sys.executable, "-m", "dvc")
@@ -58,7 +58,7 @@ def _run(program: Sequence[str], arguments: Sequence[str], folder: Path | None =
         raise PipelineError(f"{name} cannot be run: {error.strerror}") from None
     if done.returncode:
         command = next((argument for argument in arguments if not argument.startswith(("-", "/"))), "")
-        reason = " ".join((done.stderr or done.stdout).split())[:300]
+        reason = one_line(done.stderr or done.stdout)
         raise PipelineError(f"{name} {command} failed: {reason}")
     return done.stdout
 

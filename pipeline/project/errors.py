@@ -33,6 +33,11 @@ class BusyError(PipelineError):
     exit_code = 75
 
 
+def one_line(error: BaseException | str) -> str:
+    """Returns the beginning of what an error says, in one line: libraries write paragraphs."""
+    return " ".join(str(error).split())[:300]
+
+
 _STORE_ERRORS = {"mlflow.exceptions": "MlflowException", "sqlalchemy.exc": "SQLAlchemyError", "sqlite3": "Error"}
 
 
@@ -49,4 +54,4 @@ def store_error(error: Exception) -> PipelineError:
             f"the database of the MLflow store cannot be used ({reason}); where another process holds it, wait for it, "
             "where it is damaged, put a backup in its place"
         )
-    return PipelineError(f"the MLflow store refused or went away: {' '.join(str(error).split())}")
+    return PipelineError(f"the MLflow store refused or went away: {one_line(error)}")

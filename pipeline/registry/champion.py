@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from pipeline.project import provenance
-from pipeline.project.errors import BusyError, PipelineError, UsageError
+from pipeline.project.errors import BusyError, PipelineError, UsageError, one_line
 from pipeline.registry import decisions, versions
 from pipeline.registry.decisions import Entry, History
 from pipeline.tracking import runs
@@ -93,7 +93,7 @@ class Registry:
                 decisions.append(self.client, self.name, self.history, self._facts(chosen), entry_id)
                 refusal = ""
             except MlflowException as error:
-                refusal = " ".join(str(error).split())[:300]
+                refusal = one_line(error)
             self.settle()
             if entry := self.history.find(entry_id):
                 return entry
@@ -172,7 +172,7 @@ def opened(name: str, *, create: bool = False, accept_damage: bool = False) -> I
         registry.completed = registry.settle()
         yield registry
     except MlflowException as error:
-        raise PipelineError(f"MLflow refused a change of {name}: {' '.join(str(error).split())[:300]}") from error
+        raise PipelineError(f"MLflow refused a change of {name}: {one_line(error)}") from error
 
 
 def moved_alias(client: "MlflowClient", name: str, champion: str | None) -> str | None:

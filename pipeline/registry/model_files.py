@@ -3,12 +3,14 @@
 import hashlib
 from pathlib import Path
 
+TAG = "files_sha256"
+"""The tag of a version with the digest of its files."""
 _LEFT_BY_LOADING = {"__pycache__", "registered_model_meta"}
 """Names beside a model's files that are none of them."""
 
 
 def digest(folder: Path) -> str:
-    """Returns the SHA-256 over the names and contents of a model's files: the tag `files_sha256` of its version."""
+    """Returns the SHA-256 over the names and contents of a model's files, which the version's tag TAG holds."""
     found = hashlib.sha256()
     for file in sorted(folder.rglob("*")):
         name = file.relative_to(folder)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from pipeline import served_model
 from pipeline.project import provenance
-from pipeline.project.errors import PipelineError, UsageError
+from pipeline.project.errors import PipelineError, UsageError, one_line
 from pipeline.project.paths import VOCABULARY, model_file
 from pipeline.registry import evidence, model_files, parity
 from pipeline.tracking import run_description, runs
@@ -33,7 +33,7 @@ WEIGHTS = runs.WEIGHTS
 TOKENIZER = "tokenizer_sha256"
 PARAMS = "params_sha256"
 SERVED_PARAMS = ("cell", "embedding_dim", "recurrent_units", "pooling", "dense_units", "max_tokens")
-FILES = "files_sha256"
+FILES = model_files.TAG
 SERVED = evidence.SERVED
 LATENCY = "latency_ms"
 MACHINE = ("device", provenance.CPU)
@@ -291,7 +291,7 @@ def downloaded(model_uri: str) -> Iterator[Path]:
         try:
             folder = Path(mlflow.artifacts.download_artifacts(model_uri, dst_path=temporary))
         except (MlflowException, OSError) as error:
-            reason = " ".join(str(error).split())[:200]
+            reason = one_line(error)
             raise PipelineError(f"the files of {model_uri} are missing ({reason})") from None
         yield folder
 

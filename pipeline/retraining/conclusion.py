@@ -11,12 +11,11 @@ from typing import Any
 
 from pipeline.project import checkouts, provenance
 from pipeline.project.atomic import read_json
-from pipeline.project.errors import PipelineError, store_errors
+from pipeline.project.errors import PipelineError, one_line, store_errors
 from pipeline.project.params import Params
 from pipeline.project.paths import REGISTRY_REPORT, RETRAIN_RECORDS, run_file
 from pipeline.registry import decisions, versions
 from pipeline.retraining import notifications, records, retention, triggers
-from pipeline.retraining.pipeline_state import one_line
 from pipeline.retraining.records import PROMOTED, REJECTED, SKIPPED, Record
 from pipeline.tracking import backups, runs
 

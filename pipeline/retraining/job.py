@@ -14,7 +14,7 @@ from pathlib import Path
 
 from pipeline.data.intake import Known
 from pipeline.project import checkouts, provenance
-from pipeline.project.errors import BusyError, DataError, PipelineError, UsageError
+from pipeline.project.errors import BusyError, DataError, PipelineError, UsageError, one_line
 from pipeline.project.locks import JOB_LOCK, exclusive
 from pipeline.project.params import Params, load_params
 from pipeline.project.paths import RAW, REGISTRY_REPORT, REPORTS
@@ -120,7 +120,7 @@ def _run(params: Params, *, force: bool, commit: bool, deadline: float) -> str:
         except PipelineError as raised:
             error, record["reason"] = raised, str(raised)
         except Exception as raised:  # ours or a library's mistake: recorded and notified, then shown in full
-            error, record["reason"] = raised, f"{type(raised).__name__}: {pipeline_state.one_line(raised)}"
+            error, record["reason"] = raised, f"{type(raised).__name__}: {one_line(raised)}"
     if error:
         record["outcome"] = FAILED
     record["ended"] = records.now()

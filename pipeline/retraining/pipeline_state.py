@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from pipeline.data.labelled import batches, stated_files
 from pipeline.project.checkouts import DVC, search_path
-from pipeline.project.errors import DataError, PipelineError
+from pipeline.project.errors import DataError, PipelineError, one_line
 from pipeline.project.paths import LABELLED_POINTER, LABELLED_REVIEWS
 
 if TYPE_CHECKING:
@@ -188,8 +188,3 @@ def die_with_parent() -> Callable[[], None] | None:
         return None
     prctl = ctypes.CDLL(None).prctl
     return lambda: prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-
-
-def one_line(error: BaseException) -> str:
-    """Returns what an error says, on one line and not too long."""
-    return " ".join(str(error).split())[:300]

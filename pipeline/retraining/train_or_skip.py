@@ -6,7 +6,7 @@ from typing import Any
 from pipeline.data import intake
 from pipeline.data.intake import Finding, Known
 from pipeline.data.labelled import read_labelled
-from pipeline.project.errors import DataError, PipelineError
+from pipeline.project.errors import DataError, PipelineError, one_line
 from pipeline.project.params import Params
 from pipeline.registry import champion, versions
 from pipeline.retraining import pipeline_state, records, retention, triggers
@@ -31,7 +31,7 @@ def take_in(params: Params, known: Known, *, dry_run: bool = False) -> tuple[lis
         except Exception as error:  # whatever a library raises for a file that nobody foresaw
             if isinstance(error, PipelineError) and not isinstance(error, DataError):
                 raise  # a full disk, or a folder that is read-only, is no fault of the file
-            refused.append(f"{file} is left: {type(error).__name__}: {pipeline_state.one_line(error)}")
+            refused.append(f"{file} is left: {type(error).__name__}: {one_line(error)}")
             print(refused[-1], flush=True)
             continue
         if not taken:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from pipeline.project.errors import PipelineError
 from pipeline.served_model.tokenizer import why_unusable
-from pipeline.serving.files import champion_uri, load
+from pipeline.serving.files import champion_uri, load_pyfunc
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -44,7 +44,7 @@ def serve(uri: str | None, host: str, port: int) -> None:
         UsageError, PipelineError: as in `files.load`, or the address cannot be listened on.
     """
     listening = listen(host, port)
-    model = load(uri)
+    model = load_pyfunc(uri)
     import uvicorn
     from mlflow.pyfunc import scoring_server
 

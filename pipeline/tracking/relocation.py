@@ -35,6 +35,16 @@ def misplaced(file: Path) -> dict[str, Path]:
         return {location: own / rest for location in _locations(database) if (rest := _rest(location, own)) is not None}
 
 
+def place(location: str, file: Path) -> Path | None:
+    """Returns where the files at a `location` of the store `file` are now, as `readable_copy` has it; None where they
+    are on a server."""
+    if urlsplit(location).scheme not in ("", "file"):
+        return None
+    own = file.parent.resolve() / ARTIFACTS
+    rest = _rest(location, own)
+    return _path(location) if rest is None or _is_elsewhere(location, own / rest) else own / rest
+
+
 def _locations(database: sqlite3.Connection) -> Iterator[str]:
     for table, column in _COLUMNS:
         found = database.execute(f"select distinct {column} from {table} where {column} like ?", [f"%/{ARTIFACTS}%"])

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from pipeline.project import provenance
 from pipeline.project.atomic import read_json
 from pipeline.project.credentials import TRACKING_URI
-from pipeline.project.errors import PipelineError, UsageError, store_errors
+from pipeline.project.errors import PipelineError, UsageError, one_line, store_errors
 from pipeline.project.params import PARAMS_FILE
 from pipeline.project.paths import BATCHES, LABELLED_POINTER, evaluated_file, evaluation_reports, metrics_file
 from pipeline.tracking import availability, relocation, run_description
@@ -182,7 +182,7 @@ def _told(uri: str) -> Iterator[None]:
             if uri.startswith("http")
             else "where it is damaged, `sentiment registry restore` puts a backup in its place"
         )
-        reason = " ".join(str(error).split())[:200]
+        reason = one_line(error)
         raise PipelineError(f"the MLflow tracking store {uri} cannot be used ({reason}); {remedy}") from error
 
 

@@ -4,13 +4,10 @@ and whatever is changed in the store afterwards shows."""
 import http.client
 import http.server
 import json
-import os
 import random
 import shutil
 import signal
 import socket
-import subprocess
-import sys
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -21,6 +18,7 @@ from typing import TYPE_CHECKING
 import pytest
 from conftest import track_in, write_sample_params
 from mlflow import MlflowClient
+from store_fixtures import mlflow_server
 from warm import Done, Warm
 
 from pipeline.project import paths
@@ -83,51 +81,20 @@ class Server:
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    folder = tmp_path_factory.mktemp("server")
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    store = ["--backend-store-uri", "sqlite:///server.db", "--artifacts-destination", "./artifacts"]
-    process = subprocess.Popen(
-        [
-            sys.executable,
-            "-m",
-            "mlflow",
-            "server",
-            *store,
-            "--host",
-            "127.0.0.1",
-            "--port",
-            str(port),
-            "--workers",
-            "2",
-        ],
-        cwd=folder,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        start_new_session=True,
-    )
     clones = [(tmp_path_factory.mktemp("clone"), Warm()) for _ in range(2)]
     for clone, _ in clones:
         write_sample_params(clone)
     try:
-        assert process.stdout is not None
-        assert any("startup complete" in line for line in process.stdout), "the server ended before it served"
-        reader = threading.Thread(target=process.stdout.read)  # so that the pipe is never full
-        reader.start()
-        client = MlflowClient(f"http://127.0.0.1:{port}")
-        register(client)
-        made = Server(port, client, clones)
-        first = made.run(0, "promote", "1", "--reason", "first")
-        assert first.code == 0, first.out
-        yield made
+        with mlflow_server(tmp_path_factory.mktemp("server"), workers=2) as (address, _):
+            client = MlflowClient(address)
+            register(client)
+            made = Server(int(address.rpartition(":")[2]), client, clones)
+            first = made.run(0, "promote", "1", "--reason", "first")
+            assert first.code == 0, first.out
+            yield made
     finally:
         for _, warm in clones:
             warm.end()
-        os.killpg(process.pid, signal.SIGKILL)
-        reader.join()
-        process.communicate()
 
 
 @pytest.mark.e2e

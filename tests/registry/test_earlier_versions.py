@@ -8,7 +8,6 @@ import tarfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import pandas as pd
 import pytest
 from conftest import ROOT
 
@@ -66,8 +65,8 @@ def candidate(**others: object) -> versions.Candidate:
 
 
 def test_it_scores_what_it_scored_then(client: "MlflowClient") -> None:
-    scores = files.load(None).predict(pd.DataFrame({"text": list(SCORES)}))
-    assert scores["logit"].tolist() == pytest.approx(list(SCORES.values()), abs=1e-5)
+    _, _, logit = files.load(None).score(list(SCORES))
+    assert logit.tolist() == pytest.approx(list(SCORES.values()), abs=1e-5)
     versions.require_servable(versions.resolve(client, NAME, "champion"))
 
 
