@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from pipeline.project.atomic import read_table
 from pipeline.project.errors import DataError, PipelineError
 from pipeline.project.paths import RAW_SPLITS, REVIEW_COLUMNS
+from pipeline.project.quiet_import import import_tensorflow
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -51,6 +52,7 @@ def _sample() -> tuple[dict[str, "pd.DataFrame"], dict[str, str]]:
 def _imdb_reviews() -> tuple[dict[str, "pd.DataFrame"], dict[str, str]]:
     if not os.environ.get(DATA_DIR):  # an undefined variable of a CI is an empty one; TFDS takes it for this folder
         os.environ.pop(DATA_DIR, None)
+    import_tensorflow()
     import tensorflow_datasets as tfds
 
     builder = tfds.builder(TFDS_NAME)

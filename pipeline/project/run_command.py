@@ -29,6 +29,11 @@ def run_command(command: Callable[[], None], *, debug: bool = False) -> None:
         known = error if isinstance(error, PipelineError) else None
         if isinstance(error, store_errors()):
             known = store_error(error)
+        if isinstance(error, ModuleNotFoundError) and not str(error.name).startswith("pipeline"):
+            known = PipelineError(
+                f"this needs the package {error.name}, which is not installed here; `pip install --require-hashes -r "
+                "requirements.lock` installs all that the pipeline needs"
+            )
         if debug or known is None:
             print(without_user_info(traceback.format_exc()), end="", file=sys.stderr)
         else:

@@ -10,6 +10,7 @@ read there changes nothing (Hochreiter 1991; Bengio, Simard & Frasconi 1994, for
 - `lstm`: Keras's default, with a forget gate that begins at σ(1) = 0.73 (Gers et al. 2000; Jozefowicz et al. 2015).
 """
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -61,14 +62,15 @@ def study(
     cells = {}
     for cell in CELLS:
         model = build_network(cell, vocabulary_size, seed)
-        untrained = by_distance(gradients(model, *measured))
+        norms = gradient_norms(model)
+        untrained = by_distance(norms(*measured))
         model.fit(reviews, label, batch_size=BATCH_SIZE, epochs=epochs, verbose=0)
         accuracy = model.evaluate(held_out, held_out_label, batch_size=BATCH_SIZE, verbose=0)[1]
         cells[cell] = {
             "parameters": model.count_params(),
             "val_accuracy": float(accuracy),
             "untrained": untrained,
-            "trained": by_distance(gradients(model, *measured)),
+            "trained": by_distance(norms(*measured)),
         }
     return {
         "steps": steps,
@@ -80,10 +82,10 @@ def study(
     }
 
 
-def gradients(model: "keras.Model", token_ids: np.ndarray, label: np.ndarray) -> np.ndarray:
-    """Returns <float>[reviews, steps], the norm of the gradient of each review's cross-entropy with respect to the
-    embedded input of each step; `model` is one of `build_network`, `token_ids` <int32>[reviews, steps] without
-    padding, `label` <float32>[reviews]."""
+def gradient_norms(model: "keras.Model") -> Callable[[np.ndarray, np.ndarray], np.ndarray]:
+    """Returns the function, traced once, from token ids <int32>[reviews, steps] without padding and labels
+    <float32>[reviews] to <float>[reviews, steps]: the norm of the gradient of each review's cross-entropy with respect
+    to the embedded input of each step. `model` is one of `build_network`."""
     import tensorflow as tf
 
     embedding, recurrent, logit = model.layers[-3:]
@@ -98,7 +100,7 @@ def gradients(model: "keras.Model", token_ids: np.ndarray, label: np.ndarray) ->
             loss = tf.reduce_sum(tf.nn.sigmoid_cross_entropy_with_logits(labels=labels, logits=scores))
         return tf.norm(tape.gradient(loss, embedded), axis=-1)
 
-    return norms(token_ids, label).numpy()
+    return lambda token_ids, label: norms(token_ids, label).numpy()
 
 
 def build_network(cell: str, vocabulary_size: int, seed: int) -> "keras.Model":

@@ -46,6 +46,11 @@ run_command(main)
             1,
             "error: the MLflow store refused or went away: away: http://host/api",
         ),
+        (
+            "import a_package_of_the_pipeline",
+            1,
+            "error: this needs the package a_package_of_the_pipeline, which is not",
+        ),
     ],
 )
 def test_an_error_is_one_sentence_without_a_password(body: str, code: int, sentence: str) -> None:
@@ -68,3 +73,8 @@ def test_a_mistake_of_ours_shows_its_traceback_without_a_password() -> None:
     assert done.returncode == 1
     assert "Traceback" in done.stderr and "KeyError: 'http://host/x'" in done.stderr
     assert "secret" not in done.stderr
+
+
+def test_a_module_of_our_own_that_is_missing_is_our_mistake() -> None:
+    done = run("import pipeline.nothing")
+    assert done.returncode == 1 and "Traceback" in done.stderr

@@ -58,7 +58,7 @@ def test_a_gradient_is_the_change_of_the_loss_that_its_input_makes() -> None:
     model = gradient_reach.build_network("lstm", VOCABULARY, seed=5)
     ids = np.array([[4, 7, 9, 7]], np.int32)
     label = np.array([1.0], np.float32)
-    norm = gradient_reach.gradients(model, ids, label)[0, 2]
+    norm = gradient_reach.gradient_norms(model)(ids, label)[0, 2]
     embedding, recurrent, logit = model.layers[-3:]
     embedded = keras.ops.convert_to_numpy(embedding(ids)).astype(np.float64)
 
