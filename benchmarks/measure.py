@@ -11,7 +11,7 @@ from benchmarks.workers import Worker, spread
 from pipeline.project.atomic import read_json, read_table
 from pipeline.project.errors import DataError
 from pipeline.project.params import Params, load_params
-from pipeline.project.paths import BATCHES, BATCHING_REPORT, RAW, SPLIT_TABLES, SPLITS, VOCABULARY
+from pipeline.project.paths import BATCHES, BATCHING_REPORT, RAW, SPLIT_TABLES, SPLITS, VOCABULARY, model_file
 
 MODELS = ("single", "stacked")
 
@@ -25,10 +25,11 @@ class Size:
         rounds: turns of each training loop: epochs.
         vocabulary: training texts for the vocabulary and the encoding; None for all.
         encoding_rounds: turns of each encoder, and of the pipeline's vocabulary build (TFDS builds once).
-        scored: reviews of a bulk scoring.
+        scored: reviews of a bulk scoring; with `whole` all test reviews are compared with TensorFlow.
         requests: reviews scored over HTTP.
-        short_rounds: turns of scoring, of stage starts and of `dvc repro`.
-        whole: whether what takes long is measured too: accuracy by epoch and the stages themselves.
+        short_rounds: turns of scoring, of starts and of `dvc repro`.
+        whole: whether what takes long is measured too: accuracy by epoch, the stages themselves, and a cold start in a
+            serving environment, which is installed for it.
     """
 
     training: float
@@ -79,6 +80,7 @@ def report(size: Size) -> dict[str, Any]:
     found["padding"] = _padding(found["training"])
     found["tokenizer"] = _tokenizer(size)
     found["scoring"] = _scoring(size)
+    found["start"] = _start(size)
     found["stages"] = {
         "start": stages.start_costs(size.short_rounds),
         "run": stages.run_stages() if size.whole else NOT_MEASURED,
@@ -92,7 +94,8 @@ def report(size: Size) -> dict[str, Any]:
 def require_outputs() -> None:
     """Raises DataError unless what the benchmark measures with is there."""
     splits = [SPLIT_TABLES / f"{split}.parquet" for split in SPLITS]
-    for path in (RAW / "train.parquet", *splits, VOCABULARY, *(BATCHES / split for split in ("train", "validation"))):
+    batches = (BATCHES / split for split in ("train", "validation"))
+    for path in (RAW / "train.parquet", *splits, VOCABULARY, *batches, model_file("single")):
         if not path.exists():
             raise DataError(f"{path} does not exist; run `dvc repro`, whose outputs the benchmark measures with")
 
@@ -210,9 +213,17 @@ def _tokenizer(size: Size) -> dict[str, Any]:
 def _scoring(size: Size) -> dict[str, Any]:
     found = {}
     for name, one_core in (("all_cores", False), ("one_core", True)):
-        with Worker("serving", one_core, size.scored, size.requests, size.short_rounds) as worker:
+        compared = None if one_core or size.whole else size.scored
+        with Worker("serving", one_core, size.scored, compared, size.requests, size.short_rounds) as worker:
             found[name] = worker.ask()
     return {"reviews": size.scored, "unit": "reviews a second", **found}
+
+
+def _start(size: Size) -> Any:
+    if not size.whole:
+        return NOT_MEASURED
+    with Worker("start", size.short_rounds) as worker:
+        return worker.ask()
 
 
 def _ratios(found: dict[str, Any]) -> dict[str, float]:
@@ -231,8 +242,12 @@ def _ratios(found: dict[str, Any]) -> dict[str, float]:
     for name in ("vocabulary_build", "encoding"):
         seconds = tokenizer[name]["seconds"]
         ratios[name] = seconds["tfds"]["median"] / seconds["pipeline"]["median"]
-    bulk = found["scoring"]["all_cores"]
-    ratios["scoring_to_keras_predict"] = bulk["from_raw_text"]["median"] / bulk["keras_predict"]["median"]
+    for cores, suffix in (("all_cores", ""), ("one_core", "_on_one_core")):
+        bulk = {way: speed["median"] for way, speed in found["scoring"][cores].items() if "median" in speed}
+        ratios[f"scoring{suffix}"] = bulk["from_raw_text"] / bulk["tensorflow_from_raw_text"]
+    if isinstance(start := found["start"], dict):
+        ratios["start"] = start["tensorflow"]["seconds"]["median"] / start["serving"]["seconds"]["median"]
+        ratios["start_memory"] = start["tensorflow"]["peak_memory_mb"] / start["serving"]["peak_memory_mb"]
     default = training["pipeline_single_default_threads"]["epoch_seconds"]["median"]
     ratios["threads"] = default / training["pipeline_single"]["epoch_seconds"]["median"]
     return {name: round(ratio, 2) for name, ratio in ratios.items()}

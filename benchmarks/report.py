@@ -66,7 +66,7 @@ def _learning(axes: Any, training: dict[str, Any]) -> None:
 def markdown() -> str:
     """Returns the report's main figures as a Markdown table, and under it what the whole pipeline takes, as README
     shows them; raises DataError without a report."""
-    found = read_json(REPORT, ("ratios", "training", "tokenizer", "scoring", "stages"))
+    found = read_json(REPORT, ("ratios", "training", "tokenizer", "scoring", "start", "stages"))
     return f"{table(found)}\n\n{textwrap.fill(full_run(found), 119)}"
 
 
@@ -95,12 +95,18 @@ def table(found: dict[str, Any]) -> str:
     bulk = found["scoring"]["all_cores"]
     lines.append(
         (
-            "raw text to label, `single`; reference: `predict` on prepared batches",
-            f"{bulk['keras_predict']['median']:,.0f} reviews/s",
+            "raw text to label, `single`; reference: TensorFlow's fused kernel",
+            f"{bulk['tensorflow_from_raw_text']['median']:,.0f} reviews/s",
             f"{bulk['from_raw_text']['median']:,.0f} reviews/s",
-            f"{ratios['scoring_to_keras_predict']:.1f}",
+            f"{ratios['scoring']:.1f}",
         )
     )
+    if isinstance(start := found["start"], dict):
+        reference, here = (
+            f"{start[way]['seconds']['median']:.1f} s, {start[way]['peak_memory_mb']:,.0f} MB"
+            for way in ("tensorflow", "serving")
+        )
+        lines.append(("one review from a cold start; reference: TensorFlow", reference, here, f"{ratios['start']:.1f}"))
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 

@@ -1,34 +1,36 @@
-"""A worker that scores raw text with the registered model: one review over HTTP, and many, beside plain Keras.
+"""A worker that scores raw text with a registered model: one review over HTTP, and many, beside TensorFlow and Keras.
 
-What is scored with is an untrained `single` of params.yaml, logged to a store of its own with the checkout's
-vocabulary: speed does not depend on the weights.
+What is scored with is the `single` that `dvc repro` trained, logged to a store of its own.
 """
 
 import http.client
 import json
 import os
 import re
-import shutil
 import subprocess
 import sys
 import tempfile
 import time
+from collections import defaultdict
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from benchmarks.workers import ROOT, answer, arguments, spread, turns
+from pipeline.evaluation.metrics import probability
 from pipeline.project.atomic import read_table
 from pipeline.project.errors import PipelineError
-from pipeline.project.params import Params, load_params
-from pipeline.project.paths import REVIEW_COLUMNS, SPLIT_TABLES, TOKENIZER, VOCABULARY, model_file
+from pipeline.project.params import load_params
+from pipeline.project.paths import REVIEW_COLUMNS, SPLIT_TABLES, model_file
 from pipeline.project.run_command import run_command
 from pipeline.registry import versions
+from pipeline.served_model.loading import load_scorer
+from pipeline.served_model.scorer import BATCH_TOKENS, bucketed
 from pipeline.serving import files
-from pipeline.text.batching import make_batches
-from pipeline.text.encoding import load_tokenizer
+from pipeline.text.batching import make_batches, pad
 from pipeline.tracking import runs
 from pipeline.training import networks
 
@@ -36,36 +38,130 @@ _WARM_UP_REQUESTS = 20
 
 
 def main() -> None:
-    one_core, reviews, requests, rounds = arguments()
-    if one_core:  # before TensorFlow counts the cores
+    one_core, reviews, compared, requests, rounds = arguments()
+    if one_core:  # before anything counts the cores
         os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
-    params = load_params()
-    texts = read_table(SPLIT_TABLES / "test.parquet", REVIEW_COLUMNS)["text"].tolist()[:reviews]
+    texts = read_table(SPLIT_TABLES / "test.parquet", REVIEW_COLUMNS)["text"].tolist()[: max(reviews, compared or 0)]
+    networks.prepare_device(seed=0, deterministic=False)
     with tempfile.TemporaryDirectory() as temporary:
-        uri = _log_untrained(Path(temporary), params)
         for _ in turns():
-            http_ms = {} if one_core else {"one_review_http_ms": _http_milliseconds(uri, texts, requests)}
-            answer(http_ms | _bulk(uri, texts, params, rounds))
+            measured = Measured(Path(temporary))
+            found: dict[str, Any] = measured.bulk(texts[:reviews], rounds)
+            if one_core:
+                found["profile"] = measured.profile(texts[:reviews])
+            else:
+                found["one_review_http_ms"] = _http_milliseconds(measured.uri, texts[:reviews], requests)
+                found["parity"] = measured.parity(texts)
+            answer(found)
 
 
-def _log_untrained(folder: Path, params: Params) -> str:
-    """Logs an untrained `single` in `folder`, which becomes the working folder; returns its URI."""
-    vocabulary = VOCABULARY.resolve()
-    vocabulary_size = load_tokenizer().vocabulary_size
-    os.chdir(folder)
-    os.environ["MLFLOW_TRACKING_URI"] = f"sqlite:///{folder / 'mlflow.db'}"
-    client = runs.connect()
-    TOKENIZER.mkdir(parents=True)
-    shutil.copy(vocabulary, VOCABULARY)
-    params.model("single")
-    networks.save_model(
-        model_file("single"), networks.build_model(params.models["single"], vocabulary_size), params.models["single"]
-    )
-    run = client.create_run(runs.experiment_id(client))
-    candidate = versions.Candidate(
-        "single", run.info.run_id, "untrained", params.tokenize.model_dump(), val_accuracy=0.5, val_loss=0.7
-    )
-    return str(versions.log_model(candidate).model_uri)
+def single() -> versions.Candidate:
+    """Returns the `single` of `dvc repro` as a candidate of no run."""
+    params = load_params()
+    served = params.model("single").model_dump() | params.tokenize.model_dump()
+    return versions.Candidate("single", "", "benchmark", served, val_accuracy=0.5, val_loss=0.7)
+
+
+def write_served_model(folder: Path, candidate: versions.Candidate) -> Path:
+    """Writes the folder `served_model` of a candidate."""
+    folder.mkdir(parents=True)
+    for name, content in candidate.files.items():
+        (folder / name).write_bytes(content)
+    return folder
+
+
+class Measured:
+    """`single` in the forms that are measured: the served model, the same in MLflow's hands, and as TensorFlow has it
+    with the project's fused kernel and with Keras's own layers."""
+
+    def __init__(self, folder: Path) -> None:
+        candidate = single()
+        params, vocabulary_size, weights = networks.read_model(model_file("single"))
+        self.served = write_served_model(folder / "served_model", candidate)
+        self.scorer = load_scorer(self.served)
+        self.plain = networks.build_model(params, vocabulary_size)
+        self.plain.set_weights(weights)
+        self.fused = networks.scoring(networks.accelerate(self.plain))
+        os.environ["MLFLOW_TRACKING_URI"] = f"sqlite:///{folder / 'mlflow.db'}"
+        client = runs.connect()
+        run = client.create_run(runs.experiment_id(client))
+        self.uri = versions.log_model(replace(candidate, run_id=run.info.run_id)).model_uri
+        self.pyfunc = files.load_pyfunc(self.uri)
+
+    def with_tensorflow(self, texts: list[str]) -> np.ndarray:
+        """Returns the logits as versions did before they were folders: the same tokenizer and batches, and TensorFlow's
+        fused LSTM kernel."""
+        token_ids = self.scorer.encode(texts)
+        logit = np.empty(len(texts))
+        for rows in bucketed([len(ids) for ids in token_ids], BATCH_TOKENS):
+            (logit[rows],) = self.fused([pad([token_ids[row] for row in rows])])
+        return logit
+
+    def bulk(self, texts: list[str], rounds: int) -> dict[str, Any]:
+        """Returns reviews a second of the ways to score, which take turns."""
+        import pandas as pd
+        import tensorflow as tf
+
+        table = pd.DataFrame({"text": texts})
+        padded = make_batches(
+            self.scorer.encode(texts), np.zeros(len(texts)), texts, batch_size=64, pool_batches=None, seed=0
+        )
+        batches = [batch.token_ids for batch in padded]
+        data = tf.data.Dataset.from_generator(
+            lambda: iter(batches), output_signature=tf.TensorSpec((None, None), tf.int32)
+        ).apply(tf.data.experimental.assert_cardinality(len(batches)))
+        ways: dict[str, Callable[[], Any]] = {
+            "from_raw_text": lambda: self.scorer.score(texts),
+            "tensorflow_from_raw_text": lambda: self.with_tensorflow(texts),
+            "through_mlflow": lambda: self.pyfunc.predict(table),
+            "keras_predict": lambda: self.plain.predict(data, verbose=0),
+            "evaluation": lambda: self.fused(batches),
+            "encoding_alone": lambda: self.scorer.encode(texts),
+        }
+        speeds: dict[str, list[float]] = {name: [] for name in ways}
+        for way in ways.values():
+            way()
+        for _ in range(rounds):
+            for name, way in ways.items():
+                begun = time.perf_counter()
+                way()
+                speeds[name].append(len(texts) / (time.perf_counter() - begun))
+        return {name: spread(found) for name, found in speeds.items()}
+
+    def parity(self, texts: list[str]) -> dict[str, Any]:
+        """Returns on how many of `texts` the served model and TensorFlow give another label, and the largest difference
+        of a probability."""
+        served, reference = self.scorer.score(texts), self.with_tensorflow(texts)
+        differences = np.abs(served.probability - probability(reference))
+        return {
+            "reviews": len(texts),
+            "other_labels": int(((served.label == "positive") != (reference > 0)).sum()),
+            "largest_difference": float(f"{differences.max():.2g}"),
+        }
+
+    def profile(self, texts: list[str]) -> dict[str, float]:
+        """Returns the share of the tokenizer, of padding, and of each operator of the graph in what scoring `texts`
+        takes, the greatest first."""
+        import onnxruntime
+
+        begun = time.perf_counter()
+        token_ids = self.scorer.encode(texts)
+        encoded = time.perf_counter()
+        rows = bucketed([len(ids) for ids in token_ids], BATCH_TOKENS)
+        batches = [pad([token_ids[row] for row in batch]) for batch in rows]
+        taken = defaultdict(float, tokenizer=encoded - begun, padding=time.perf_counter() - encoded)
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = 1
+        options.enable_profiling = True
+        options.profile_file_prefix = str(self.served.parent / "profile")
+        session = onnxruntime.InferenceSession(str(self.served / "network.onnx"), options)
+        for batch in batches:
+            session.run(None, {"token_ids": batch})
+        for event in json.loads(Path(session.end_profiling()).read_text(encoding="utf-8")):
+            if event["cat"] == "Node" and event["name"].endswith("_kernel_time"):
+                taken[event["args"]["op_name"]] += event["dur"] / 1e6
+        total = sum(taken.values())
+        return {name: round(taken[name] / total, 4) for name in sorted(taken, key=taken.__getitem__, reverse=True)[:8]}
 
 
 def _http_milliseconds(uri: str, texts: list[str], requests: int) -> dict[str, float]:
@@ -96,48 +192,6 @@ def _http_milliseconds(uri: str, texts: list[str], requests: int) -> dict[str, f
             return spread(found) | {"p95": round(float(np.percentile(found, 95)), 4)}
         finally:
             server.terminate()
-
-
-def _bulk(uri: str, texts: list[str], params: Params, rounds: int) -> dict[str, Any]:
-    """Returns reviews a second of three ways that take turns: raw text to label, Keras's `predict` on padded batches,
-    and the evaluation's scoring of the same batches."""
-    import pandas as pd
-    import tensorflow as tf
-
-    pyfunc = files.load_pyfunc(uri)
-    classifier = pyfunc.unwrap_python_model()
-    table = pd.DataFrame({"text": texts})
-    padded = make_batches(
-        classifier.scorer.encode(texts),
-        np.zeros(len(texts)),
-        texts,
-        batch_size=params.batch.batch_size,
-        pool_batches=None,
-        seed=0,
-    )
-    batches = [batch.token_ids for batch in padded]
-    saved, vocabulary_size, weights = networks.read_model(model_file("single"))
-    plain = networks.build_model(saved, vocabulary_size)
-    plain.set_weights(weights)
-    evaluated = networks.scoring(networks.accelerate(plain))
-    data = tf.data.Dataset.from_generator(
-        lambda: iter(batches), output_signature=tf.TensorSpec((None, None), tf.int32)
-    ).apply(tf.data.experimental.assert_cardinality(len(batches)))
-    ways: dict[str, Callable[[], Any]] = {
-        "from_raw_text": lambda: pyfunc.predict(table),
-        "keras_predict": lambda: plain.predict(data, verbose=0),
-        "evaluation": lambda: evaluated(batches),
-        "encoding_alone": lambda: classifier.scorer.encode(texts),
-    }
-    speeds: dict[str, list[float]] = {name: [] for name in ways}
-    for way in ways.values():
-        way()
-    for _ in range(rounds):
-        for name, way in ways.items():
-            begun = time.perf_counter()
-            way()
-            speeds[name].append(len(texts) / (time.perf_counter() - begun))
-    return {name: spread(found) for name, found in speeds.items()}
 
 
 if __name__ == "__main__":

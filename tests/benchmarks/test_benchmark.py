@@ -17,8 +17,9 @@ from benchmarks.workers import Worker
 from pipeline.project.atomic import write_json
 from pipeline.project.errors import DataError, PipelineError
 from pipeline.project.params import load_params
-from pipeline.project.paths import VALIDATION_REPORT
-from pipeline.training.networks import accelerate, build_model
+from pipeline.project.paths import VALIDATION_REPORT, model_file
+from pipeline.text.encoding import load_tokenizer
+from pipeline.training.networks import accelerate, build_model, save_model
 
 TRIAL = measure.Size(
     training=0.03,
@@ -116,6 +117,8 @@ def prepared(project: Path, run_stage: Callable[..., Any]) -> Path:
     for stage in ("download", "split", "vocabulary", "tokenize", "batch"):
         done = run_stage(stage)
         assert done.returncode == 0, done.stderr[-2000:]
+    params = load_params().model("single")
+    save_model(model_file("single"), build_model(params, load_tokenizer().vocabulary_size), params)
     return project
 
 
@@ -139,8 +142,12 @@ def test_a_report_holds_ratios_of_measured_figures(prepared: Path) -> None:
         assert any(name.startswith("BlockLSTM") for name in training["profile"][model]["kernels"])
     for name in ("vocabulary_build", "encoding"):
         assert found["tokenizer"][name]["identical"] is True
-    assert found["scoring"]["one_core"]["from_raw_text"]["median"] > 0
-    assert found["scoring"]["all_cores"]["one_review_http_ms"]["count"] == TRIAL.requests
+    scoring = found["scoring"]
+    assert scoring["one_core"]["from_raw_text"]["median"] > 0
+    assert "LSTM" in scoring["one_core"]["profile"] and "tokenizer" in scoring["one_core"]["profile"]
+    assert scoring["all_cores"]["one_review_http_ms"]["count"] == TRIAL.requests
+    assert scoring["all_cores"]["parity"]["reviews"] == TRIAL.scored
+    assert scoring["all_cores"]["parity"]["largest_difference"] < 1e-5
     assert found["stages"]["start"]["split"]["loaded"] == []
     assert str(found["stages"]["dvc_repro_no_op_seconds"]).startswith(measure.NOT_MEASURED)
     table = report.table(found).splitlines()
