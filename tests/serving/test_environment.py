@@ -1,0 +1,70 @@
+"""The environment of requirements-serving.lock is small, and scores."""
+
+import json
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+from conftest import ROOT, Registered
+
+from benchmarks.start import LARGEST_MB, installed_mb, serving_environment
+
+pytestmark = pytest.mark.e2e
+TEXT = "A film that stays with you for days."
+
+
+@pytest.fixture(scope="module")
+def python(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The Python of such an environment, made from the lock."""
+    return serving_environment(tmp_path_factory.mktemp("serving") / "environment")
+
+
+@pytest.fixture
+def folder(registered: Registered, tmp_path: Path) -> Path:
+    """A copy of a project whose registry has a champion."""
+    return Path(shutil.copytree(registered.folder, tmp_path / "project"))
+
+
+def run(python: Path, folder: Path, *arguments: str | Path) -> "subprocess.CompletedProcess[str]":
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("MLFLOW_", "PYTHON"))}
+    command = [str(python), *map(str, arguments)]
+    return subprocess.run(command, cwd=folder, env=kept, capture_output=True, text=True, timeout=120)
+
+
+def test_it_is_small_and_has_neither_mlflow_nor_tensorflow(python: Path) -> None:
+    assert installed_mb(python.parent.parent) < LARGEST_MB
+    packages = json.loads(run(python, ROOT, "-m", "pip", "list", "--format", "json").stdout)
+    installed = {package["name"].lower() for package in packages}
+    assert {"numpy", "onnxruntime", "fastapi", "typer"} <= installed
+    assert not installed & {"mlflow", "mlflow-skinny", "tensorflow", "keras", "pandas", "pyarrow", "dvc", "onnx"}
+
+
+def test_the_champion_is_pulled_loaded_and_scores_there(python: Path, folder: Path, tmp_path: Path) -> None:
+    sentiment = ("-m", "pipeline.cli")
+    predicted = run(python, folder, *sentiment, "predict", "--json", TEXT)
+    assert predicted.returncode == 0 and predicted.stderr == ""
+    expected = json.loads(predicted.stdout)
+
+    reviews = folder / "reviews.csv"
+    reviews.write_text(f'id,text\n1,"{TEXT}"\n2,\n')
+    scored = run(python, folder, *sentiment, "score", reviews, "-o", folder / "scored.jsonl")
+    assert scored.returncode == 0, scored.stderr
+    assert json.loads((folder / "scored.jsonl").read_text()) == {"id": "1"} | expected
+    assert json.loads((folder / "scored.quarantine.jsonl").read_text())["reason"] == "the text is blank"
+
+    pulled = run(python, folder, *sentiment, "pull", "-o", tmp_path / "pulled")
+    assert pulled.returncode == 0, pulled.stderr
+    alone = run(python, tmp_path, tmp_path / "pulled/score.py", TEXT)
+    assert alone.stdout == f"{expected['label']} {expected['probability']:.4f}\n", alone.stderr
+
+
+def test_what_needs_more_says_so_in_a_sentence(python: Path, folder: Path) -> None:
+    for arguments, sentence in (
+        (("score", "reviews.parquet", "-o", "out.csv"), "error: reviews.parquet: Parquet needs the package pyarrow"),
+        (("registry", "list"), "error: this needs the package mlflow, which is not installed here"),
+        (("retrain",), "which is not installed here"),
+    ):
+        done = run(python, folder, "-m", "pipeline.cli", *arguments)
+        assert done.returncode in (1, 2) and sentence in done.stderr and "Traceback" not in done.stderr
