@@ -64,7 +64,7 @@ def test_what_needs_more_says_so_in_a_sentence(python: Path, folder: Path) -> No
     for arguments, sentence in (
         (("score", "reviews.parquet", "-o", "out.csv"), "error: reviews.parquet: Parquet needs the package pyarrow"),
         (("registry", "list"), "error: this needs the package mlflow, which is not installed here"),
-        (("retrain",), "which is not installed here"),
+        (("ui", "--port", "0"), "error: this needs the package mlflow, which is not installed here"),
     ):
         done = run(python, folder, "-m", "pipeline.cli", *arguments)
         assert done.returncode in (1, 2) and sentence in done.stderr and "Traceback" not in done.stderr
