@@ -92,7 +92,10 @@ class _PyFunc:
         made_with = folder / _MADE_WITH
         if made_with.exists() and "tensorflow" in made_with.read_text(encoding="utf-8"):
             import_tensorflow()
-        self._model = load_pyfunc(str(folder))
+        try:
+            self._model = load_pyfunc(str(folder))
+        except UsageError as error:
+            raise PipelineError(str(error).replace(f"--model {folder}", uri)) from error
 
     def score(self, texts: Sequence[str]) -> list[Any]:
         import pandas as pd
