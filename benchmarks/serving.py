@@ -21,6 +21,7 @@ import numpy as np
 
 from benchmarks.workers import ROOT, answer, arguments, spread, turns
 from pipeline.evaluation.metrics import probability
+from pipeline.evaluation.scoring import logits_of
 from pipeline.project.atomic import read_table
 from pipeline.project.errors import PipelineError
 from pipeline.project.params import load_params
@@ -91,11 +92,7 @@ class Measured:
     def with_tensorflow(self, texts: list[str]) -> np.ndarray:
         """Returns the logits as versions did before they were folders: the same tokenizer and batches, and TensorFlow's
         fused LSTM kernel."""
-        token_ids = self.scorer.encode(texts)
-        logit = np.empty(len(texts))
-        for rows in bucketed([len(ids) for ids in token_ids], BATCH_TOKENS):
-            (logit[rows],) = self.fused([pad([token_ids[row] for row in rows])])
-        return logit
+        return logits_of(self.fused, self.scorer.encode(texts))
 
     def bulk(self, texts: list[str], rounds: int) -> dict[str, Any]:
         """Returns reviews a second of the ways to score, which take turns."""

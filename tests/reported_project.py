@@ -7,14 +7,15 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from conftest import ROOT
 
-from pipeline.evaluation import comparison, metrics, significance
+from pipeline.evaluation import behaviour, comparison, metrics, significance
 from pipeline.project import atomic, paths
 from pipeline.project.training_record import write_run
 from pipeline.reporting import results
 from pipeline.stages.batch import distribution
 from pipeline.stages.compare import write_curves
-from pipeline.studies import challenge_sentences, gradient_reach
+from pipeline.studies import gradient_reach
 from pipeline.text.batching import make_batches
 
 REVIEWS = 400
@@ -73,6 +74,13 @@ def padding_study() -> dict[str, Any]:
     }
 
 
+def behavioural() -> dict[str, Any]:
+    """What the behavioural tests find of a classifier that knows nothing."""
+    suite = behaviour.read_suite(ROOT / "behaviour")
+    cases = suite.cases([f"{text} It was made in 1987 in Paris by John." for text in TEXT], seed=42)
+    return behaviour.measure(suite, cases, lambda texts: np.linspace(0, 1, len(texts)))
+
+
 def gates() -> dict[str, Any]:
     values = np.linspace(0.1, 0.9, 6).reshape(2, 3).tolist()
     names = ("input_gate", "forget_gate", "output_gate", "cell")
@@ -112,6 +120,7 @@ def write(folder: Path, models: Mapping[str, float] = TWO, *, fresh: bool = Fals
         label, logit = table["label"].to_numpy(), table["logit"].to_numpy()
         found = significance.report(label, logit, bins=15, samples=100, seed=42)
         atomic.write_table(paths.predictions_file(name), table)
+        atomic.write_json(paths.behaviour_file(name), behavioural())
         if name == paths.NGRAMS:
             atomic.write_json(paths.metrics_file(name), found)
             atomic.write_json(paths.evaluated_file(name), {"validation": found, "features": 615_616})
@@ -122,9 +131,6 @@ def write(folder: Path, models: Mapping[str, float] = TWO, *, fresh: bool = Fals
         atomic.write_json(paths.evaluated_file(name), {"validation": found, **({"fresh": found} if fresh else {})})
         reports = paths.evaluation_reports(name)
         atomic.write_json(reports / "padding_study.json", padding_study())
-        atomic.write_json(
-            reports / "limits.json", challenge_sentences.limits(lambda texts: np.linspace(0, 1, len(texts)))
-        )
         atomic.write_json(reports / "gates.json", gates())
         atomic.write_json(paths.train_reports(name) / "training.json", training(name, models[name]))
         begun = {"run_id": "1" * 32, "begun": "2026-11-22T03:00:00+00:00"}

@@ -109,6 +109,7 @@ def recorded(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """
     folder = tmp_path_factory.mktemp("recorded")
     shutil.copytree(ROOT / "pipeline", folder / "pipeline", ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copytree(ROOT / "behaviour", folder / "behaviour")
     for name in ("dvc.yaml", "params.yaml", ".dvcignore"):
         shutil.copy(ROOT / name, folder)
     run(folder, "init", "--no-scm", "--quiet")
@@ -189,5 +190,6 @@ def test_an_edit_of_how_a_network_is_fitted_trains_again_but_builds_no_vocabular
     follows = {"train@single"}
     for _ in STAGES:
         follows |= {after for before, after in arrows if before in follows}
-    assert {"evaluate@single", "test@single", "track@single", "compare", "register", "report"} <= follows
+    measured = {f"{stage}@single" for stage in ("evaluate", "test", "behaviour", "track")}
+    assert measured | {"compare", "register", "report"} <= follows
     assert not follows & {"vocabulary", "tokenize", "batch", "ngrams", "test_ngrams", "recurrence", "train@stacked"}

@@ -1,10 +1,9 @@
 """What a network predicts on a held-out split, and how good that is."""
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pandas as pd
 
 from pipeline.evaluation.metrics import probability
 from pipeline.evaluation.significance import report, slices
@@ -14,12 +13,18 @@ from pipeline.project.params import EvaluateParams
 from pipeline.project.paths import BATCHES, SPLIT_TABLES
 from pipeline.text.batching import Batch, read_batches
 
+if TYPE_CHECKING:
+    import pandas as pd
 
-def predict(logits: Callable[[list[np.ndarray]], list[np.ndarray]], split: str) -> pd.DataFrame:
+Logits = Callable[[list[np.ndarray]], list[np.ndarray]]
+"""Scores padded batches, <int32>[rows, width] each, to <float32>[rows] each: `networks.scoring`."""
+
+
+def predict(logits: Logits, split: str) -> "pd.DataFrame":
     """Scores the batches of a split.
 
     Args:
-        logits: of padded batches, <int32>[rows, width] each, to <float32>[rows] each.
+        logits: of padded batches.
         split: the split's name.
 
     Returns:
@@ -40,8 +45,10 @@ def predict(logits: Callable[[list[np.ndarray]], list[np.ndarray]], split: str) 
     return ordered
 
 
-def _scored(batches: Sequence[Batch], logits: Sequence[np.ndarray]) -> pd.DataFrame:
+def _scored(batches: Sequence[Batch], logits: Sequence[np.ndarray]) -> "pd.DataFrame":
     """Returns id, label, logit and length of the batches' reviews; of no batch a table without rows."""
+    import pandas as pd
+
     return pd.DataFrame(
         {
             "id": pd.Series([review for batch in batches for review in batch.id], dtype="str"),
@@ -52,7 +59,7 @@ def _scored(batches: Sequence[Batch], logits: Sequence[np.ndarray]) -> pd.DataFr
     )
 
 
-def measure(predictions: pd.DataFrame, params: EvaluateParams, seed: int) -> dict[str, Any]:
+def measure(predictions: "pd.DataFrame", params: EvaluateParams, seed: int) -> dict[str, Any]:
     """Returns the metrics of the predictions with their intervals, over all and on each slice."""
     label, logit, length = (predictions[column].to_numpy() for column in ("label", "logit", "length"))
     samples = params.bootstrap_samples

@@ -17,6 +17,8 @@ SPLIT_TABLES = Path("data/splits")
 TOKENS = Path("data/tokens")
 BATCHES = Path("data/batches")
 PREDICTIONS = Path("data/predictions")
+BEHAVIOUR = Path("behaviour")
+"""The behavioural tests."""
 LABELLED = Path("data/labelled")
 LABELLED_REVIEWS = LABELLED / "reviews"
 LABELLED_POINTER = LABELLED / "reviews.dvc"
@@ -75,6 +77,11 @@ def metrics_file(model: str) -> Path:
 def evaluation_reports(model: str) -> Path:
     """The studies of one model, such as `padding_study.json`."""
     return REPORTS / "evaluate" / model
+
+
+def behaviour_file(model: str) -> Path:
+    """Returns where what the behavioural tests found of `model` stands."""
+    return REPORTS / "behaviour" / f"{model}.json"
 
 
 def tracked_file(model: str) -> Path:

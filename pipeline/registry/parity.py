@@ -8,13 +8,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.evaluation.metrics import probability
+from pipeline.evaluation.scoring import logits_of
 from pipeline.project.errors import PipelineError
 from pipeline.project.paths import model_file
 from pipeline.project.quiet_import import import_tensorflow
 from pipeline.registry import evidence
-from pipeline.served_model.scorer import BATCH_TOKENS, bucketed
 from pipeline.served_model.tokenizer import SubwordTokenizer
-from pipeline.text.batching import pad
 from pipeline.text.encoding import load_tokenizer
 from pipeline.training import networks
 
@@ -100,8 +99,4 @@ def _keras_logits(model: str, token_ids: list[NDArray[np.int32]]) -> NDArray[np.
     params, vocabulary_size, weights = networks.read_model(model_file(model))
     network = networks.build_model(params, vocabulary_size)
     network.set_weights(weights)
-    scoring = networks.scoring(network)
-    found = np.empty(len(token_ids), np.float32)
-    for rows in bucketed([len(ids) for ids in token_ids], BATCH_TOKENS):
-        (found[rows],) = scoring([pad([token_ids[row] for row in rows])])
-    return found
+    return logits_of(networks.scoring(network), token_ids)

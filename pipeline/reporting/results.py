@@ -16,6 +16,7 @@ from pipeline.project.paths import (
     SPLIT_REPORT,
     TOKENIZER_REPORT,
     VALIDATION_REPORT,
+    behaviour_file,
     evaluated_file,
     evaluation_reports,
     metrics_file,
@@ -42,7 +43,6 @@ class ModelResults:
     metrics: Report
     fresh: Report | None
     padding: Report
-    limits: Report
     gates: Report | None
 
     @cached_property
@@ -53,10 +53,12 @@ class ModelResults:
 
 @dataclass(frozen=True)
 class Results:
-    """The reports of one run of the pipeline; `models` in the order of params.yaml."""
+    """The reports of one run of the pipeline; `models` in the order of params.yaml, `behaviour` what the behavioural
+    tests found of them and of the n-grams, by name."""
 
     models: dict[str, ModelResults]
     ngrams: Report
+    behaviour: dict[str, Report]
     comparison: Report
     split: Report
     validation: Report
@@ -93,6 +95,9 @@ def read(models: "list[str]") -> Results:
     return Results(
         {name: _model(name) for name in models},
         ngrams=_ngrams(),
+        behaviour={
+            name: read_json(behaviour_file(name), ("capabilities", "about", "tests")) for name in (*models, NGRAMS)
+        },
         comparison=read_json(COMPARISON_REPORT, ("best", "pairs", "wrong", "lengths", "mistakes", "flipped")),
         split=read_json(SPLIT_REPORT, ("raw_rows", "dropped_from_train", "rows")),
         validation=read_json(VALIDATION_REPORT, ("critical", "advisory", "expectations")),
@@ -127,6 +132,10 @@ def _ngrams() -> Report:
     return tested | {"features": read_json(evaluated_file(NGRAMS), ("features",))["features"]}
 
 
+def _behaviour(name: str) -> Report:
+    return read_json(behaviour_file(name), ("texts", "capabilities", "about", "tests"))
+
+
 def _model(name: str) -> ModelResults:
     folder = evaluation_reports(name)
     gates = folder / "gates.json"
@@ -136,6 +145,5 @@ def _model(name: str) -> ModelResults:
         metrics=_tested(name),
         fresh=read_json(evaluated_file(name), ("validation",)).get("fresh"),
         padding=read_json(folder / "padding_study.json", ("masked", "unmasked", "widths", "reviews")),
-        limits=read_json(folder / "limits.json", ("sentences",)),
         gates=read_json(gates) if gates.exists() else None,
     )

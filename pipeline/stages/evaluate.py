@@ -14,7 +14,7 @@ from pipeline.project.params import Params, load_params, model_argument
 from pipeline.project.paths import BATCHES, EVALUATED, evaluated_file, evaluation_reports, model_file, predictions_file
 from pipeline.project.run_command import run_command
 from pipeline.served_model.tokenizer import SubwordTokenizer
-from pipeline.studies import challenge_sentences, lstm_trace, padding_study
+from pipeline.studies import lstm_trace, padding_study
 from pipeline.text.batching import Batch, pad, read_batches
 from pipeline.text.encoding import load_tokenizer
 from pipeline.training import networks
@@ -38,14 +38,11 @@ def main() -> None:
     def scored(reviews: Sequence[np.ndarray]) -> np.ndarray:
         return np.concatenate(score([pad([token_ids]) for token_ids in reviews], True))
 
-    def read(texts: Sequence[str]) -> np.ndarray:
-        return scored(tokenizer.encode_batch(texts, params.tokenize.max_tokens))
-
     predictions = {split: predict(scoring[True], split) for split in EVALUATED}
     study = study_padding(score, read_batches(BATCHES / "validation"), tokenizer, params)
     for split, table in predictions.items():
         write_table(predictions_file(name, split), table)
-    studies: dict[str, Any] = {"padding_study": study, "limits": challenge_sentences.limits(read)}
+    studies: dict[str, Any] = {"padding_study": study}
     if model_params.cell == "lstm":
         studies["gates"] = lstm_trace.along(classifier, tokenizer, lstm_trace.EXAMPLE, scored)
     measured = {

@@ -15,7 +15,14 @@ from pipeline.project.atomic import read_json
 from pipeline.project.credentials import TRACKING_URI
 from pipeline.project.errors import PipelineError, UsageError, one_line, store_errors
 from pipeline.project.params import PARAMS_FILE
-from pipeline.project.paths import BATCHES, LABELLED_POINTER, evaluated_file, evaluation_reports, metrics_file
+from pipeline.project.paths import (
+    BATCHES,
+    LABELLED_POINTER,
+    behaviour_file,
+    evaluated_file,
+    evaluation_reports,
+    metrics_file,
+)
 from pipeline.tracking import availability, relocation, run_description
 from pipeline.tracking.availability import SQLITE
 
@@ -292,13 +299,17 @@ def log_weights(run_id: str, sha256: str) -> None:
 
 
 def log_evaluation(run_id: str, model: str) -> None:
-    """Logs the metrics and studies that `evaluate` and `test` found of `model`, its slices on the test split as a table
-    that the UI compares between runs, and completes the run's description."""
+    """Logs the metrics, studies and failures that `evaluate`, `test` and `behaviour` found of `model`, its slices on
+    the test split as a table that the UI compares between runs, and completes the run's description."""
     client, report = connect(), read_json(metrics_file(model), ("intervals", "slices"))
     by_split = read_json(evaluated_file(model), ("validation",)) | {"test": report}
     for split, found in by_split.items():
         log_metrics(run_id, {f"{split}/{name}": value for name, value in found.items() if type(value) is float})
+    behaviour = read_json(behaviour_file(model), ("capabilities",))
+    for capability, found in behaviour["capabilities"].items():
+        log_metrics(run_id, {f"behaviour/{capability}/{name}": value for name, value in found.items()})
     log_artifacts(run_id, evaluation_reports(model), "evaluate")
+    client.log_dict(run_id, behaviour, "evaluate/behaviour.json")
     client.log_dict(run_id, report, "evaluate/metrics.json")
     # As MLflow's `log_table` does, which however appends to a table that stands there already.
     columns = list(report["slices"][0])

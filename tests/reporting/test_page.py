@@ -189,7 +189,7 @@ FIGURES: dict[str, tuple[str, Callable[[Any], None], str]] = {
     "n-grams": ("test/ngrams.json", lambda c: c.update(roc_auc=0.3141), "0.3141"),
     "slice": ("test/stacked.json", lambda c: c["slices"][0].update(accuracy=0.2718), "0.2718"),
     "paired": ("comparison.json", lambda c: c["pairs"][0].update(only_first_right=4321), "4,321"),
-    "limit": ("evaluate/stacked/limits.json", lambda c: c["sentences"][0].update(probability=0.777), "0.777"),
+    "behaviour": ("behaviour/stacked.json", lambda c: c["capabilities"]["names"].update(mean_span=0.87), "0.87"),
     "copies": ("split.json", lambda c: c["dropped_from_train"].update(surplus_copies=98765), "98,765"),
     "near-copies": ("split.json", lambda c: c["near_copies"].update(text_also_in_test=86421), "86,421"),
     "fresh": ("metrics/stacked.json", lambda c: c.update(fresh=c["validation"] | {"accuracy": 0.4321}), "0.4321"),
@@ -240,7 +240,7 @@ def test_a_card_fits_a_versions_description_and_is_whole_tables(reported: Path, 
     assert len(card) <= MOST_CHARACTERS
     for table in re.findall(r"(?m)(?:^\|.*\n)+", card):
         assert len({line.count("|") for line in table.splitlines()}) == 1
-    for part in ("Intended use", "known defects", "Results", "Limits", "Training", "Licence and citation"):
+    for part in ("Intended use", "known defects", "Results", "Behaviour", "Training", "Licence and citation"):
         assert re.search(rf"(?m)^## .*{part}", card)
     assert "\n\n\n" not in card and "  " not in card
 

@@ -40,10 +40,12 @@ def test_the_stage_logs_metrics_studies_curves_and_pictures_and_notes_the_run(ev
         "run_id": run.info.run_id,
         "logged": measured["accuracy"],
     }
+    found = atomic.read_json(paths.behaviour_file("stacked"))["capabilities"]["negation"]
+    assert run.data.metrics["behaviour/negation/failure_rate"] == found["failure_rate"]
     curves = ("roc", "precision_recall", "calibration", "confusion")
     learning = ("learning_accuracy", "learning_loss")
     pictures = (*curves, *learning, "padding_sentences", "padding_flips", "padding_changes")
-    studies = ("padding_study", "limits", "gates", "metrics")
+    studies = ("padding_study", "behaviour", "gates", "metrics")
     expected = [
         *(f"evaluate/{name}.csv" for name in curves),
         *(f"evaluate/{name}.svg" for name in pictures),
