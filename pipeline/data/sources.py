@@ -52,12 +52,12 @@ def _sample() -> tuple[dict[str, "pd.DataFrame"], dict[str, str]]:
 def _imdb_reviews() -> tuple[dict[str, "pd.DataFrame"], dict[str, str]]:
     if not os.environ.get(DATA_DIR):  # an undefined variable of a CI is an empty one; TFDS takes it for this folder
         os.environ.pop(DATA_DIR, None)
-    import_tensorflow()
     import tensorflow_datasets as tfds
 
     builder = tfds.builder(TFDS_NAME)
     if not builder.is_prepared():
         _prepare(builder)
+    import_tensorflow()  # TFDS reads with it
     tables = {split: _read_split(builder, split) for split in RAW_SPLITS}
     # Only the data set's own name and version: where this machine keeps it is nobody else's business.
     return tables, {"version": str(builder.version), "source": f"tfds {builder.info.full_name}"}
@@ -73,6 +73,7 @@ def _prepare(builder: Any) -> None:
         reason = f"{ARCHIVE_URL} cannot be reached ({unreachable})"
     else:
         try:
+            import_tensorflow()
             builder.download_and_prepare()
             return
         except Exception as error:  # TFDS raises many kinds: checksum, connection, archive, disk

@@ -105,7 +105,7 @@ def _of_server(server: str, uri: str, named: re.Match[str]) -> Version:
                 refusal = {}
             if isinstance(refusal, dict) and refusal.get("error_code") in _ABSENT:
                 raise _absent(uri) from None
-            raise NoAnswer(f"the MLflow server {server} refuses ({error.code} {error.reason})") from None
+            raise _silent(server, f"it answers {error.code} {error.reason}") from None
 
     with told(server):
         if named["alias"]:
@@ -128,7 +128,14 @@ def told(server: str) -> Iterator[None]:
     try:
         yield
     except (OSError, HTTPException, ValueError, KeyError, TypeError) as error:  # no connection, or another answer
-        raise NoAnswer(f"the MLflow server {server} does not answer as one ({error})") from None
+        raise _silent(server, error) from None
+
+
+def _silent(server: str, reason: object) -> NoAnswer:
+    return NoAnswer(
+        f"the MLflow tracking store {server} cannot be used ({reason}); start it, or unset MLFLOW_TRACKING_URI to use "
+        "mlflow.db"
+    )
 
 
 @contextmanager

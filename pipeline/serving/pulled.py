@@ -10,7 +10,6 @@ import os
 import shutil
 import sys
 import tempfile
-from dataclasses import asdict
 from hashlib import sha256
 from importlib.metadata import version as installed
 from pathlib import Path, PurePosixPath
@@ -62,8 +61,9 @@ def model(uri: str) -> Path:
             _bring(version.location, aside)
             _require_whole(aside, version)
         _forget_all_but_the_newest(folder.parent)
-    if _is_writable(pointer) and not (pointer.exists() and read_json(pointer) == asdict(version)):
-        write_json(pointer, asdict(version))
+    named = {"number": version.number, "sha256": version.sha256}
+    if _is_writable(pointer) and _named_last(pointer) != named:
+        write_json(pointer, named)
     return folder
 
 
@@ -119,13 +119,21 @@ def _pointer(uri: str) -> Path:
 
 def _last_named(uri: str, silent: NoAnswer) -> Version:
     """Returns the version that `uri` named when the store answered last; raises `silent` if its files are not here."""
-    try:
-        version = Version(**read_json(_pointer(uri), ("name", "number", "location", "sha256")))
-    except (DataError, TypeError):
-        raise silent from None
+    named, last = NAMED.fullmatch(uri), _named_last(_pointer(uri))
+    assert named
+    if last is None:
+        raise silent
+    version = Version(named["name"], last["number"], "", last["sha256"])
     if not _is_whole(_folder(version), version):
         raise silent
     return version
+
+
+def _named_last(pointer: Path) -> dict[str, str] | None:
+    try:
+        return read_json(pointer, ("number", "sha256"))
+    except DataError:
+        return None
 
 
 def _is_whole(folder: Path, version: Version) -> bool:
