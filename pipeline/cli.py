@@ -133,6 +133,34 @@ def score(
 
 
 @app.command()
+def evaluate(
+    source: Annotated[Path, typer.Argument(metavar="FILE", help="Labelled texts: .csv, .tsv, .jsonl or .parquet.")],
+    model: ModelUri = None,
+    name: Annotated[str | None, typer.Option(help="Read it as this entry of evaluation_sets in params.yaml.")] = None,
+    text_column: Annotated[str, typer.Option(help="The column that holds the texts.")] = "text",
+    label_column: Annotated[str, typer.Option(help="The column that holds the labels.")] = "label",
+    pair_column: Annotated[str | None, typer.Option(help="The column that says which rows belong together.")] = None,
+    positive: Annotated[list[str], typer.Option(help="A label that means positive.")] = ["1", "positive"],  # noqa: B006
+    negative: Annotated[list[str], typer.Option(help="A label that means negative.")] = ["0", "negative"],  # noqa: B006
+) -> None:
+    """Measure a model on labelled texts of your own: accuracy, and of pairs how often both are right."""
+    from pipeline.serving import files
+
+    print(
+        files.evaluate(
+            model,
+            source,
+            name,
+            text=text_column,
+            label=label_column,
+            pair=pair_column,
+            positive=positive,
+            negative=negative,
+        )
+    )
+
+
+@app.command()
 def serve(
     model: ModelUri = None,
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",

@@ -1,6 +1,7 @@
-"""Rows of CSV, JSONL and Parquet files, read and written as streams: a file of any size needs little memory.
+"""Rows of CSV, TSV, JSONL and Parquet files, read and written as streams: a file of any size needs little memory.
 
-CSV is UTF-8 with a header line and commas; its values stay the strings that they are. JSONL is one JSON object a line.
+CSV is UTF-8 with a header line and commas, TSV has tabs in their place; values stay the strings that they are. JSONL is
+one JSON object a line.
 What Python cannot hold of a Parquet file, as nanoseconds or the year 10183, stays as Arrow has it.
 """
 
@@ -23,7 +24,8 @@ if TYPE_CHECKING:
 Types = Mapping[str, "pa.DataType | str"]
 """The type of each column, as Arrow has it, or as it names it: `string`, `bool`, `int64`, `double`."""
 Write = Callable[[Sequence[Mapping[str, Any]]], None]
-SUFFIXES = (".csv", ".jsonl", ".parquet")
+SUFFIXES = (".csv", ".tsv", ".jsonl", ".parquet")
+_DELIMITERS = {".csv": ",", ".tsv": "\t"}
 LONGEST_FIELD = 2**26
 """Characters of a CSV field; a longer one is an unclosed quote, not a review."""
 _PARQUET_ROWS = 512
@@ -99,7 +101,7 @@ def open_source(path: Path, columns: Collection[str] | None = None) -> Source:
     try:
         if suffix == ".parquet":
             return _parquet_source(path, columns)
-        return _csv_source(path) if suffix == ".csv" else _jsonl_source(path)
+        return _csv_source(path, _DELIMITERS[suffix]) if suffix in _DELIMITERS else _jsonl_source(path)
     except FileNotFoundError:
         raise DataError(f"{path} does not exist") from None
     except OSError as error:
@@ -135,10 +137,10 @@ class _Lines:
                 yield text
 
 
-def _csv_source(path: Path) -> Source:
+def _csv_source(path: Path, delimiter: str) -> Source:
     lines = _Lines(path)
     try:
-        header = next(csv.reader(lines, strict=True), None)
+        header = next(csv.reader(lines, strict=True, delimiter=delimiter), None)
     except csv.Error as error:
         raise DataError(f"{path} is not CSV with a header line: {_csv_problem(error)}") from None
     if lines.problem:
@@ -147,7 +149,7 @@ def _csv_source(path: Path) -> Source:
         raise DataError(f"{path} is empty: a CSV file begins with a line of column names")
     named = [header[place] for place in _named(header)]
     _require_distinct(path, named)
-    return Source(dict.fromkeys(named, "string"), path.stat().st_size, lambda: _csv_rows(path))
+    return Source(dict.fromkeys(named, "string"), path.stat().st_size, lambda: _csv_rows(path, delimiter))
 
 
 def _named(header: Sequence[str]) -> list[int]:
@@ -157,10 +159,10 @@ def _named(header: Sequence[str]) -> list[int]:
     return named if len(header) - len(named) > 1 else list(range(len(header)))
 
 
-def _csv_rows(path: Path) -> Iterator[Row]:
+def _csv_rows(path: Path, delimiter: str) -> Iterator[Row]:
     csv.field_size_limit(LONGEST_FIELD)
     lines = _Lines(path)
-    reader = csv.reader(lines, strict=True)
+    reader = csv.reader(lines, strict=True, delimiter=delimiter)
     header = next(reader)
     named = _named(header)
     number = 0
@@ -362,7 +364,7 @@ def open_sink(path: Path, suffix: str, types: Types) -> Iterator[Write]:
             yield lambda rows: file.writelines(map(json_line, rows))
             return
         # Every string is quoted: one that holds a carriage return comes back whole.
-        writer = csv.writer(file, quoting=csv.QUOTE_NONNUMERIC, lineterminator="\n")
+        writer = csv.writer(file, quoting=csv.QUOTE_NONNUMERIC, lineterminator="\n", delimiter=_DELIMITERS[suffix])
         writer.writerow(types)
         yield lambda rows: writer.writerows([_csv_value(row.get(name)) for name in types] for row in rows)
 

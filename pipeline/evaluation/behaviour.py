@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import groupby, islice
-from math import prod, sqrt
+from math import prod
 from pathlib import Path
 from random import Random
 from typing import Annotated, Any, Literal
@@ -21,9 +21,12 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
+from pipeline.evaluation import evaluation_sets
 from pipeline.evaluation.perturbations import PERTURBATIONS
+from pipeline.evaluation.significance import wilson_interval
 from pipeline.project.atomic import read_table
 from pipeline.project.errors import DataError, one_line
+from pipeline.project.params import EvaluationSet
 from pipeline.project.paths import BEHAVIOUR, SPLIT_TABLES
 
 MINIMUM_FUNCTIONALITY, INVARIANCE, DIRECTIONAL = "minimum functionality", "invariance", "directional expectation"
@@ -35,7 +38,6 @@ TOLERANCE = 0.1
 _SHOWN = 3
 _DRAWN = 8
 """So many fillings are drawn for each that is wanted; some have the same word twice."""
-_Z = 1.96  # of a 95% interval
 _SLOT = re.compile(r"\{(a:)?([a-z_]+)(\d?)\}")
 _BRACES = re.compile(r"[{}]")
 Scored = Callable[[Sequence[str]], NDArray[np.float64]]
@@ -125,15 +127,19 @@ class Suite:
         ]
 
 
-def report(scored: Scored, seed: int) -> dict[str, Any]:
-    """Runs the project's behavioural tests, made with this seed, on a classifier; see `measure`.
+def report(scored: Scored, seed: int, sets: Mapping[str, EvaluationSet]) -> dict[str, Any]:
+    """Runs the project's behavioural tests, made with this seed, on a classifier, and measures it on evaluation sets;
+    see `measure`, and `evaluation_sets.report` for what stands under that name.
 
     Raises:
-        DataError: a file of tests is none, or there are no validation reviews.
+        DataError: a file of tests is none, an evaluation set cannot be read, or there are no reviews.
     """
-    reviews = read_table(SPLIT_TABLES / "validation.parquet", ("text",))["text"].tolist()
+    train, validation = (
+        read_table(SPLIT_TABLES / f"{split}.parquet", ("text",))["text"].tolist() for split in ("train", "validation")
+    )
     suite = read_suite(BEHAVIOUR)
-    return measure(suite, suite.cases(reviews, seed), scored)
+    found = measure(suite, suite.cases(validation, seed), scored)
+    return found | {"evaluation_sets": evaluation_sets.report(sets, scored, train)}
 
 
 def read_suite(folder: Path) -> Suite:
@@ -325,11 +331,3 @@ def _summary(test: Test, judged: Sequence[_Judged]) -> dict[str, Any]:
             for one in failed[:_SHOWN]
         ],
     }
-
-
-def wilson_interval(count: int, total: int) -> list[float]:
-    """Returns the 95% interval [low, high] of a share (Wilson 1927)."""
-    share, scale = count / total, 1 + _Z**2 / total
-    middle = (share + _Z**2 / (2 * total)) / scale
-    half = _Z * sqrt(share * (1 - share) / total + _Z**2 / (4 * total**2)) / scale
-    return [max(0.0, middle - half), min(1.0, middle + half)]

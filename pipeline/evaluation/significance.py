@@ -1,5 +1,6 @@
 """Metrics with their bootstrap intervals, over all reviews and by slice, and the McNemar test of a difference."""
 
+from math import sqrt
 from typing import Any
 
 import numpy as np
@@ -7,6 +8,7 @@ import numpy as np
 from pipeline.evaluation.metrics import METRICS, binary_metrics, checked, confusion, weighted_metrics
 
 CONFIDENCE = 0.95
+_Z = 1.96  # of a normal interval of that confidence
 _ROWS_AT_ONCE = 200_000  # resample counts held at a time: 1.6 MB of float64, which stay in the cache
 
 
@@ -137,3 +139,11 @@ def bootstrap_p(gained: int, lost: int, rows: int) -> float:
     disagreeing = np.arange(rows + 1)
     not_ahead = binom.cdf(disagreeing // 2, disagreeing, gained / (gained + lost))
     return min(1.0, 2 * float(binom.pmf(disagreeing, rows, (gained + lost) / rows) @ not_ahead))
+
+
+def wilson_interval(count: int, total: int) -> list[float]:
+    """Returns the 95% interval [low, high] of a share (Wilson 1927)."""
+    share, scale = count / total, 1 + _Z**2 / total
+    middle = (share + _Z**2 / (2 * total)) / scale
+    half = _Z * sqrt(share * (1 - share) / total + _Z**2 / (4 * total**2)) / scale
+    return [max(0.0, middle - half), min(1.0, middle + half)]

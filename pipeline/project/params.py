@@ -192,6 +192,21 @@ class RetrainParams(_Section):
     retention: RetentionParams
 
 
+class EvaluationSet(_Section):
+    """Labelled texts of one's own, on which every candidate is measured.
+
+    `file` stands in data/evaluation_sets/ (.csv, .tsv, .jsonl, .parquet); `text`, `label` and, where rows belong
+    together, `pair` are its columns; `positive` and `negative` are the values of its labels.
+    """
+
+    file: Annotated[str, Field(pattern=r"^[^/]+\.(csv|tsv|jsonl|parquet)$")]
+    text: str = "text"
+    label: str = "label"
+    positive: list[str] = ["1", "positive"]
+    negative: list[str] = ["0", "negative"]
+    pair: str | None = None
+
+
 class Params(_Section):
     """The whole of `params.yaml`."""
 
@@ -204,6 +219,7 @@ class Params(_Section):
     train: TrainParams
     models: Annotated[dict[ModelName, ModelParams], Field(min_length=1)]
     evaluate: EvaluateParams
+    evaluation_sets: dict[ModelName, EvaluationSet]
     gate: GateParams
     retrain: RetrainParams
 
@@ -212,6 +228,10 @@ class Params(_Section):
         if name not in self.models:
             raise UsageError(f"{PARAMS_FILE}: no model named {name!r} under models; there are {', '.join(self.models)}")
         return self.models[name]
+
+
+_NAMED_SECTIONS: dict[str, type[BaseModel]] = {"models": ModelParams, "evaluation_sets": EvaluationSet}
+"""Sections whose keys are names that the user gives."""
 
 
 def model_argument(params: Params) -> str:
@@ -259,8 +279,8 @@ def _sentences(error: ValidationError) -> list[str]:
 def _keys_at(location: tuple[int | str, ...]) -> list[str]:
     section: type[BaseModel] = Params
     for part in location:
-        if location[0] == "models":
-            section = ModelParams
+        if location[0] in _NAMED_SECTIONS:
+            section = _NAMED_SECTIONS[str(location[0])]
             break
         found = section.model_fields[str(part)].annotation
         if not (isinstance(found, type) and issubclass(found, BaseModel)):

@@ -19,6 +19,7 @@ BATCHES = Path("data/batches")
 PREDICTIONS = Path("data/predictions")
 BEHAVIOUR = Path("behaviour")
 """The behavioural tests."""
+EVALUATION_SETS = Path("data/evaluation_sets")
 LABELLED = Path("data/labelled")
 LABELLED_REVIEWS = LABELLED / "reviews"
 LABELLED_POINTER = LABELLED / "reviews.dvc"

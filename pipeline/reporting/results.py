@@ -133,7 +133,7 @@ def _ngrams() -> Report:
 
 
 def _behaviour(name: str) -> Report:
-    return read_json(behaviour_file(name), ("texts", "capabilities", "about", "tests"))
+    return read_json(behaviour_file(name), ("texts", "capabilities", "about", "tests", "evaluation_sets"))
 
 
 def _model(name: str) -> ModelResults:

@@ -58,7 +58,7 @@ class Scorer:
         self._threshold = settings["threshold"]
         self._tokenizer = SubwordTokenizer.load(folder / "vocabulary.txt")
         self._session = _session(folder / "network.onnx")
-        self._threads = threads or int(os.environ.get("OMP_NUM_THREADS") or len(os.sched_getaffinity(0)))
+        self._threads = threads or _default_threads()
         # A vocabulary that is larger than the network's embedding fails here.
         self._score([np.array([self._tokenizer.vocabulary_size - 1], np.int32)])
 
@@ -113,6 +113,14 @@ def bucketed(lengths: Sequence[int], batch_tokens: int) -> Iterator[NDArray[np.i
         stop = start + max(int(fitting), 1)
         yield order[start:stop]
         start = stop
+
+
+def _default_threads() -> int:
+    given = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0]  # one number a level of nesting
+    if given.isdecimal() and int(given):
+        return int(given)
+    affinity = getattr(os, "sched_getaffinity", None)  # Linux has it
+    return len(affinity(0)) if affinity else os.cpu_count() or 1
 
 
 def _session(graph: Path) -> Any:

@@ -12,10 +12,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, Protocol
 
 from pipeline.data.tabular import Row, Types, json_line, kind_of, open_sink, open_source, require_known_suffix
+from pipeline.evaluation import evaluation_sets
 from pipeline.project import tables
-from pipeline.project.atomic import atomic_write
+from pipeline.project.atomic import atomic_write, read_table
 from pipeline.project.errors import DataError, PipelineError, UsageError, one_line
-from pipeline.project.params import load_params
+from pipeline.project.params import EvaluationSet, load_params
+from pipeline.project.paths import SPLIT_TABLES
 from pipeline.project.quiet_import import import_tensorflow
 from pipeline.registry import champion, versions
 from pipeline.served_model.loading import load_scorer
@@ -279,6 +281,31 @@ def score_file(
     renamed = {column: name for column, name in names.items() if column != name}
     sentences += [f"the input's column {column!r} is kept as {name!r}" for column, name in renamed.items()]
     return "\n".join(sentences)
+
+
+def evaluate(uri: str | None, source: Path, name: str | None, **columns: Any) -> str:
+    """Measures a model on the labelled texts of `source`; `name` is an entry of evaluation_sets in params.yaml, without
+    it `columns` are the keys of one.
+
+    Returns:
+        What was found, a sentence a line.
+
+    Raises:
+        UsageError, PipelineError: as in `load`.
+        UsageError: there is no such entry, or the suffix is unknown.
+        DataError: as in `evaluation_sets.read_set`.
+    """
+    if name is None:
+        entry = EvaluationSet(file=f"texts{require_known_suffix(source)}", **columns)
+    elif name not in (entries := load_params().evaluation_sets):
+        raise UsageError(f"params.yaml has no evaluation_sets.{name}; there are {', '.join(entries) or 'none'}")
+    else:
+        entry = entries[name]
+    found = evaluation_sets.read_set(source, entry)
+    _, probability, _ = load(uri).score(found.text)
+    train = SPLIT_TABLES / "train.parquet"
+    training = read_table(train, ("text",))["text"].tolist() if train.exists() and find_spec("pandas") else None
+    return evaluation_sets.sentences(evaluation_sets.measure(found, probability, training), found.unusable)
 
 
 def _require_writable(output: Path, quarantine: Path, source: Path) -> None:

@@ -11,7 +11,6 @@ import shutil
 import sys
 import tempfile
 from hashlib import sha256
-from importlib.metadata import version as installed
 from pathlib import Path, PurePosixPath
 from urllib.parse import quote, unquote, urlsplit
 
@@ -30,7 +29,7 @@ import sys
 from served_model.scorer import Scorer
 for label, probability, _ in zip(*Scorer().score(sys.argv[1:])): print(f"{label} {probability:.4f}")
 """
-_NEEDED = ("numpy", "onnxruntime")
+_REQUIREMENTS, _NEEDED = "requirements.txt", ("numpy", "onnxruntime")
 
 
 def model(uri: str) -> Path:
@@ -84,14 +83,17 @@ def pull(uri: str, out: Path) -> None:
     """
     if out.exists() and not (out.is_dir() and (not any(out.iterdir()) or (out / "served_model").is_dir())):
         raise UsageError(f"{out} holds something else; give --output the name of a new folder")
-    source = served_model(model(uri))
+    folder = model(uri)
+    source = served_model(folder)
     if source is None:
         raise PipelineError(f"{uri} was registered before versions carried what is needed to score without TensorFlow")
     with atomic_write(out) as aside:
         shutil.copytree(source, aside / "served_model", ignore=shutil.ignore_patterns("__pycache__"))
         (aside / "score.py").write_text(_SCORE, encoding="utf-8")
-        pins = "".join(f"{library}=={installed(library)}\n" for library in _NEEDED)
-        (aside / "requirements.txt").write_text(pins, encoding="utf-8")
+        made_with = folder / _REQUIREMENTS
+        pins = made_with.read_text(encoding="utf-8").split() if made_with.exists() else _NEEDED
+        needed = (f"{pin}\n" for pin in pins if pin.partition("==")[0] in _NEEDED)
+        (aside / _REQUIREMENTS).write_text("".join(needed), encoding="utf-8")
 
 
 def _path(uri: str) -> Path | None:

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.evaluation.behaviour import report
+from pipeline.evaluation import behaviour
 from pipeline.evaluation.metrics import probability
 from pipeline.evaluation.scoring import logits_of
 from pipeline.project.atomic import write_json
@@ -27,7 +27,7 @@ def main() -> None:
     def scored(texts: Sequence[str]) -> NDArray[np.float64]:
         return probability(logits_of(logits, tokenizer.encode_batch(texts, max_tokens)))
 
-    write_json(behaviour_file(name), report(scored, params.seed))
+    write_json(behaviour_file(name), behaviour.report(scored, params.seed, params.evaluation_sets))
 
 
 if __name__ == "__main__":

@@ -1,6 +1,11 @@
 """Stage `behaviour_ngrams`: the behavioural tests on the n-gram classifier."""
 
-from pipeline.evaluation.behaviour import report
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.evaluation import behaviour
 from pipeline.evaluation.metrics import probability
 from pipeline.ngrams.classifier import NgramClassifier
 from pipeline.project.atomic import write_json
@@ -11,8 +16,12 @@ from pipeline.project.run_command import run_command
 
 def main() -> None:
     """Runs the tests on the n-grams, and writes what they found."""
-    classifier = NgramClassifier.load(NGRAMS_FILE)
-    write_json(behaviour_file(NGRAMS), report(lambda texts: probability(classifier.logits(texts)), load_params().seed))
+    params, classifier = load_params(), NgramClassifier.load(NGRAMS_FILE)
+
+    def scored(texts: Sequence[str]) -> NDArray[np.float64]:
+        return probability(classifier.logits(texts))
+
+    write_json(behaviour_file(NGRAMS), behaviour.report(scored, params.seed, params.evaluation_sets))
 
 
 if __name__ == "__main__":

@@ -305,9 +305,11 @@ def log_evaluation(run_id: str, model: str) -> None:
     by_split = read_json(evaluated_file(model), ("validation",)) | {"test": report}
     for split, found in by_split.items():
         log_metrics(run_id, {f"{split}/{name}": value for name, value in found.items() if type(value) is float})
-    behaviour = read_json(behaviour_file(model), ("capabilities",))
-    for capability, found in behaviour["capabilities"].items():
-        log_metrics(run_id, {f"behaviour/{capability}/{name}": value for name, value in found.items()})
+    behaviour = read_json(behaviour_file(model), ("capabilities", "evaluation_sets"))
+    for section, prefix in (("capabilities", "behaviour"), ("evaluation_sets", "evaluation_sets")):
+        for of, found in behaviour[section].items():
+            figures = {f"{prefix}/{of}/{name}": value for name, value in found.items() if type(value) is float}
+            log_metrics(run_id, figures)
     log_artifacts(run_id, evaluation_reports(model), "evaluate")
     client.log_dict(run_id, behaviour, "evaluate/behaviour.json")
     client.log_dict(run_id, report, "evaluate/metrics.json")

@@ -11,8 +11,9 @@ import pytest
 from conftest import ROOT
 
 from pipeline.evaluation import behaviour
-from pipeline.evaluation.behaviour import Suite, measure, read_suite, wilson_interval
+from pipeline.evaluation.behaviour import Suite, measure, read_suite
 from pipeline.evaluation.perturbations import PERTURBATIONS
+from pipeline.evaluation.significance import wilson_interval
 from pipeline.project.errors import DataError
 
 MOST_TEXTS = 5000

@@ -190,6 +190,11 @@ FIGURES: dict[str, tuple[str, Callable[[Any], None], str]] = {
     "slice": ("test/stacked.json", lambda c: c["slices"][0].update(accuracy=0.2718), "0.2718"),
     "paired": ("comparison.json", lambda c: c["pairs"][0].update(only_first_right=4321), "4,321"),
     "behaviour": ("behaviour/stacked.json", lambda c: c["capabilities"]["names"].update(mean_span=0.87), "0.87"),
+    "evaluation set": (
+        "behaviour/stacked.json",
+        lambda c: c["evaluation_sets"]["rewritten"].update(both_right=0.4321),
+        "43.2%",
+    ),
     "copies": ("split.json", lambda c: c["dropped_from_train"].update(surplus_copies=98765), "98,765"),
     "near-copies": ("split.json", lambda c: c["near_copies"].update(text_also_in_test=86421), "86,421"),
     "fresh": ("metrics/stacked.json", lambda c: c.update(fresh=c["validation"] | {"accuracy": 0.4321}), "0.4321"),

@@ -79,7 +79,7 @@ print(threads() - before, scorer._threads)
 """
 
 
-@pytest.mark.parametrize(("given", "expected"), [("1", "1"), ("3", "3"), ("", None)])
+@pytest.mark.parametrize(("given", "expected"), [("1", "1"), ("3", "3"), ("2,1", "2"), ("", None), ("none", None)])
 def test_a_worker_takes_no_more_threads_than_it_is_given(
     folders: dict[str, Path], tmp_path: Path, given: str, expected: str | None
 ) -> None:

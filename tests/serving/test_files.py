@@ -19,7 +19,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from conftest import ROOT, Registered
+from conftest import ROOT, Registered, edit_params, write_sample_params
 
 from pipeline import cli
 
@@ -463,3 +463,36 @@ def test_memory_does_not_grow_with_the_file(registered: Registered, tmp_path: Pa
         peaks.append(usage.ru_maxrss / 1024)
     assert (tmp_path / "out.jsonl").read_bytes().count(b"\n") == 200_000
     assert peaks[1] - peaks[0] < 60
+
+
+# evaluate
+
+
+def test_evaluate_measures_a_model_on_labelled_texts(
+    sentiment: Sentiment, model: list[str], logit: Any, tmp_path: Path
+) -> None:
+    texts = ["A film that stays with you.", "Dull.", "Not for me.", "Fine."]
+    said = [value > 0 for value in logit(texts)]
+    labels = ["good" if positive else "bad" for positive in [*said[:3], not said[3]]]
+    file = tmp_path / "own.tsv"
+    file.write_text("words\tsays\n" + "".join(f"{text}\t{label}\n" for text, label in zip(texts, labels, strict=True)))
+    columns = ["--text-column", "words", "--label-column", "says", "--positive", "good", "--negative", "bad"]
+    done = sentiment("evaluate", file, *model, *columns)
+    assert done.code == 0, done.err
+    assert done.out.startswith("accuracy 0.7500 on 4 texts (95% interval 0.3006 to 0.9544)\n")
+    wrong = sentiment("evaluate", file, *model)
+    assert wrong.code == 3 and "own.tsv has no column 'text', which is its text; there are 'words', 'says'" in wrong.err
+
+
+def test_evaluate_takes_an_entry_of_params(
+    sentiment: Sentiment, model: list[str], registered: Registered, tmp_path: Path
+) -> None:
+    write_sample_params(tmp_path)
+    (tmp_path / "own.csv").write_text("text,label\nFine.,1\nDull.,0\n")
+    unknown = sentiment("evaluate", tmp_path / "own.csv", *model, "--name", "mine")
+    assert unknown.code == 2 and "params.yaml has no evaluation_sets.mine; there are none" in unknown.err
+    edit_params(tmp_path, evaluation_sets={"mine": {"file": "own.csv", "positive": ["0"], "negative": ["1"]}})
+    turned = sentiment("evaluate", tmp_path / "own.csv", *model, "--name", "mine")
+    plain = sentiment("evaluate", tmp_path / "own.csv", *model)
+    accuracy = [float(done.out.split()[1]) for done in (turned, plain)]
+    assert sum(accuracy) == 1.0

@@ -205,6 +205,8 @@ def test_a_pulled_folder_scores_without_this_project(folder: Path, logits: dict[
     there = {file.relative_to(tmp_path / "out").as_posix() for file in (tmp_path / "out").rglob("*")}
     assert there >= {"score.py", "requirements.txt", "served_model/network.onnx", "served_model/scorer.py"}
     assert len((tmp_path / "out/score.py").read_text().splitlines()) == 3
+    pins = (tmp_path / "out/requirements.txt").read_text().split()
+    assert [pin.partition("==")[0] for pin in pins] == ["numpy", "onnxruntime"]
     done = subprocess.run(
         [sys.executable, "-sE", str(tmp_path / "out/score.py"), TEXT, "Dull."],
         cwd=tmp_path,
