@@ -114,8 +114,8 @@ def pull(
 
 @app.command()
 def score(
-    source: Annotated[Path, typer.Argument(metavar="IN", help="A .csv, .jsonl or .parquet file.")],
-    output: Annotated[Path, typer.Option("--output", "-o", metavar="OUT", help="The same three; replaced if there.")],
+    source: Annotated[Path, typer.Argument(metavar="IN", help="A .csv, .tsv, .jsonl or .parquet file.")],
+    output: Annotated[Path, typer.Option("--output", "-o", metavar="OUT", help="The same four; replaced if there.")],
     model: ModelUri = None,
     text_column: Annotated[str, typer.Option(help="The column that holds the reviews.")] = "text",
 ) -> None:

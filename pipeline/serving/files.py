@@ -223,7 +223,7 @@ def score_file(
 
     Args:
         uri: as in `load`.
-        source, output: .csv, .jsonl or .parquet, each by its own suffix.
+        source, output: .csv, .tsv, .jsonl or .parquet, each by its own suffix.
         text_column: the column of `source` that holds the text.
         progress: called with how much of `source` is done, and its size, as `tabular.Source` has them.
 

@@ -23,7 +23,8 @@ from conftest import ROOT, Registered, edit_params, write_sample_params
 
 from pipeline import cli
 
-KINDS = ("csv", "jsonl", "parquet")
+KINDS = ("csv", "tsv", "jsonl", "parquet")
+DELIMITERS = {".csv": ",", ".tsv": "\t"}
 
 
 @dataclass(frozen=True)
@@ -64,18 +65,18 @@ def logit(registered: Registered) -> Callable[[list[str]], list[float]]:
 
 
 def read(path: Path) -> list[dict[str, Any]]:
-    if path.suffix == ".csv":
+    if path.suffix in DELIMITERS:
         with path.open(encoding="utf-8", newline="") as file:
-            return list(csv.DictReader(file))
+            return list(csv.DictReader(file, delimiter=DELIMITERS[path.suffix]))
     if path.suffix == ".jsonl":
         return [json.loads(line) for line in path.read_text(encoding="utf-8").split("\n") if line]
     return pq.read_table(path).to_pylist()
 
 
 def write(path: Path, rows: list[dict[str, Any]]) -> None:
-    if path.suffix == ".csv":
+    if path.suffix in DELIMITERS:
         with path.open("w", encoding="utf-8", newline="") as file:
-            writer = csv.DictWriter(file, rows[0])
+            writer = csv.DictWriter(file, rows[0], delimiter=DELIMITERS[path.suffix])
             writer.writeheader()
             writer.writerows(rows)
     elif path.suffix == ".jsonl":
@@ -196,7 +197,7 @@ def test_score_reads_and_writes_each_kind(
     assert [row["text"] for row in rows] == [row["text"] for row in table]
     assert [row["id"] for row in rows] == [row["id"] for row in table]
     stars = [row["stars"] for row in table]
-    assert [row["stars"] for row in rows] == (stars if "csv" not in (origin, target) else list(map(str, stars)))
+    assert [row["stars"] for row in rows] == (list(map(str, stars)) if {"csv", "tsv"} & {origin, target} else stars)
     expected = logit([row["text"] for row in table])
     assert [float(row["logit"]) for row in rows] == pytest.approx(expected, abs=1e-5)
     assert [float(row["probability"]) for row in rows] == pytest.approx(
@@ -357,7 +358,7 @@ def test_a_file_with_columns_and_no_rows_gives_one_too(
     ("name", "content", "options", "code", "message"),
     [
         ("in.csv", None, ["-o", "out.csv"], 3, "in.csv does not exist"),
-        ("in.xlsx", b"", ["-o", "out.csv"], 2, "in.xlsx must end in one of .csv, .jsonl, .parquet"),
+        ("in.xlsx", b"", ["-o", "out.csv"], 2, "in.xlsx must end in one of .csv, .tsv, .jsonl, .parquet"),
         ("in.csv", b"text\nfine\n", ["-o", "out.txt"], 2, "out.txt must end in one of"),
         ("in.csv", b"", ["-o", "out.csv"], 3, "in.csv is empty"),
         ("in.csv", b"id,review\n1,fine\n", ["-o", "out.csv"], 3, "no column 'text' but 'id', 'review'; name the one"),
