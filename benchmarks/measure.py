@@ -213,7 +213,7 @@ def _tokenizer(size: Size) -> dict[str, Any]:
 def _scoring(size: Size) -> dict[str, Any]:
     found = {}
     for name, one_core in (("all_cores", False), ("one_core", True)):
-        compared = None if one_core or size.whole else size.scored
+        compared = 0 if one_core else None if size.whole else size.scored
         with Worker("serving", one_core, size.scored, compared, size.requests, size.short_rounds) as worker:
             found[name] = worker.ask()
     return {"reviews": size.scored, "unit": "reviews a second", **found}

@@ -42,7 +42,7 @@ def main() -> None:
     one_core, reviews, compared, requests, rounds = arguments()
     if one_core:  # before anything counts the cores
         os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
-    texts = read_table(SPLIT_TABLES / "test.parquet", REVIEW_COLUMNS)["text"].tolist()[: max(reviews, compared or 0)]
+    texts = read_table(SPLIT_TABLES / "test.parquet", REVIEW_COLUMNS)["text"].tolist()
     networks.prepare_device(seed=0, deterministic=False)
     with tempfile.TemporaryDirectory() as temporary:
         for _ in turns():
@@ -52,7 +52,7 @@ def main() -> None:
                 found["profile"] = measured.profile(texts[:reviews])
             else:
                 found["one_review_http_ms"] = _http_milliseconds(measured.uri, texts[:reviews], requests)
-                found["parity"] = measured.parity(texts)
+                found["parity"] = measured.parity(texts[:compared])
             answer(found)
 
 

@@ -21,7 +21,7 @@ from ruamel.yaml import YAML
 
 from benchmarks.workers import ROOT, spread
 from pipeline.project.params import PARAMS_FILE, load_params
-from pipeline.project.paths import RAW, model_file, run_file, train_reports
+from pipeline.project.paths import BEHAVIOUR, EVALUATION_SETS, RAW, model_file, run_file, train_reports
 from pipeline.project.training_record import read_record
 
 NOT_MEASURED = "not measured"
@@ -70,6 +70,8 @@ def run_stages() -> dict[str, Any]:
         for name in (PARAMS_FILE.name, "dvc.yaml", "dvc.lock"):
             if Path(name).exists():
                 shutil.copy(name, scratch)
+        for given in (BEHAVIOUR, EVALUATION_SETS):
+            _copy(given, scratch)
         for name, command in commands():
             stage, _, model = name.partition("@")
             if stage == "train":

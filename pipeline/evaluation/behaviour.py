@@ -146,7 +146,7 @@ def read_suite(folder: Path) -> Suite:
     """Reads the tests in the YAML files of `folder`.
 
     Raises:
-        DataError: a file is none of tests; the message names file, test and slot.
+        DataError: a file is none of tests, the message names file, test and slot; or there is no test.
     """
     files = {file: _read(file) for file in sorted(folder.glob("*.yaml"))}
     shared = {
@@ -165,6 +165,8 @@ def read_suite(folder: Path) -> Suite:
                 raise DataError(f"{file}: there are two tests {test.name!r} of {found.capability}")
             _require_slots(file, test, lexicons[found.capability])
             tests.append((found.capability, test))
+    if not tests:
+        raise DataError(f"{folder}/ holds no behavioural tests; put its files back with git")
     return Suite(capabilities, tests, lexicons)
 
 

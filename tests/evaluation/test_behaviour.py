@@ -179,6 +179,8 @@ def test_two_tests_of_a_name_and_tests_without_a_capability_are_told(tmp_path: P
     (tmp_path / "ours.yaml").write_text(f"tests:\n{line}\n")
     with pytest.raises(DataError, match="tests need a capability"):
         read_suite(tmp_path)
+    with pytest.raises(DataError, match="nowhere/ holds no behavioural tests"):
+        read_suite(tmp_path / "nowhere")
 
 
 def test_a_teams_file_is_one_more_capability(tmp_path: Path, suite: Suite) -> None:
