@@ -30,7 +30,7 @@ from pipeline.project.run_command import run_command
 from pipeline.registry import versions
 from pipeline.served_model.loading import load_scorer
 from pipeline.served_model.scorer import BATCH_TOKENS, bucketed
-from pipeline.serving import files
+from pipeline.serving import models
 from pipeline.text.batching import make_batches, pad
 from pipeline.tracking import runs
 from pipeline.training import networks
@@ -87,7 +87,7 @@ class Measured:
         client = runs.connect()
         run = client.create_run(runs.experiment_id(client))
         self.uri = versions.log_model(replace(candidate, run_id=run.info.run_id)).model_uri
-        self.pyfunc = files.load_pyfunc(self.uri)
+        self.pyfunc = models.load_pyfunc(self.uri)
 
     def with_tensorflow(self, texts: list[str]) -> np.ndarray:
         """Returns the logits as versions did before they were folders: the same tokenizer and batches, and TensorFlow's

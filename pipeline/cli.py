@@ -87,11 +87,11 @@ def predict(
     json: Annotated[bool, typer.Option("--json", help="Print one JSON object a line.")] = False,
 ) -> None:
     """Score reviews: label, probability of positive, and logit."""
-    from pipeline.serving import files
+    from pipeline.serving import files, models
 
     given = [text.removeprefix(_REVIEW) for text in texts or ()]
     reviews = files.checked(given) if given else files.read_lines(sys.stdin.buffer)
-    scores = files.score_texts(files.load(model), reviews)
+    scores = models.score_texts(models.load(model), reviews)
     if json:
         typer.echo(files.json_lines(reviews, scores).encode())  # JSON is UTF-8, whatever else stdout takes
     else:
@@ -106,9 +106,9 @@ def pull(
     ] = None,
 ) -> None:
     """Write a model to a folder that scores with NumPy and ONNX Runtime alone: no registry, no repository."""
-    from pipeline.serving import files, pulled
+    from pipeline.serving import models, pulled
 
-    pulled.pull(model or files.champion_uri(), output)
+    pulled.pull(model or models.champion_uri(), output)
     print(f"{output}: pip install -r {output}/requirements.txt; python {output}/score.py REVIEW…")
 
 

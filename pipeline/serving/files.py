@@ -1,162 +1,30 @@
-"""Scoring with a registered model: a handful of texts, or a file of any size row by row."""
+"""Scoring texts: a handful, or a file of any size row by row; and measuring a model on labelled ones."""
 
 import codecs
 import os
-import tempfile
-import weakref
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO, Protocol
+from typing import Any, BinaryIO
 
 from pipeline.data.tabular import Row, Types, json_line, kind_of, open_sink, open_source, require_known_suffix
 from pipeline.evaluation import evaluation_sets
 from pipeline.project import tables
 from pipeline.project.atomic import atomic_write, read_table
-from pipeline.project.errors import DataError, PipelineError, UsageError, one_line
+from pipeline.project.errors import DataError, UsageError
 from pipeline.project.params import EvaluationSet, load_params
 from pipeline.project.paths import SPLIT_TABLES
-from pipeline.project.quiet_import import import_tensorflow
-from pipeline.registry import champion, versions
-from pipeline.served_model.loading import load_scorer
 from pipeline.served_model.tokenizer import why_unusable
-from pipeline.serving import pulled
-from pipeline.serving.lookup import NoAnswer
-from pipeline.tracking import runs
+from pipeline.serving.models import SCORES, load, score_texts
 
-if TYPE_CHECKING:
-    from mlflow.pyfunc import PyFuncModel
-
-SCORES = ("label", "probability", "logit")
-_IN_THE_STORE = ("models:/", "runs:/", "mlflow-artifacts:/")
-_MADE_WITH = "requirements.txt"
-_HAS_MLFLOW = find_spec("mlflow") is not None
 CHUNK_ROWS = 4096
 CHUNK_CHARACTERS = 2**23
 """A chunk ends at either limit: rows enough to be sorted by length, and a few dozen megabytes at most."""
 SHOWN_CHARACTERS = 72
 _LONGEST_NAME = 220
 """Bytes: Linux takes 255, some of which a name has more while the file is written."""
-
-
-class Model(Protocol):
-    """What scores texts: `served_model.scorer.Scorer`, of whichever version."""
-
-    UnencodableText: type[Exception]
-
-    def score(self, texts: Sequence[str]) -> Sequence[Any]:
-        """Returns label, probability and logit, an array each; raises UnencodableText."""
-
-
-def champion_uri() -> str:
-    """Returns the URI of the champion on the data set that params.yaml names."""
-    return f"models:/{versions.registered_name(load_params().dataset)}@{versions.CHAMPION}"
-
-
-def load(uri: str | None) -> Model:
-    """Loads a registered model; `uri` is any that MLflow takes, None the champion.
-
-    Raises:
-        UsageError: there is no such model, or it does not score reviews.
-        PipelineError: there is no champion yet, the store cannot be used, or the model needs what is not installed.
-    """
-    chosen = uri or champion_uri()
-    try:
-        folder = pulled.model(chosen)
-    except NoAnswer:
-        raise
-    except PipelineError as error:
-        if uri is None:
-            raise PipelineError(_without_champion(str(error))) from error
-        raise UsageError(f"--model {uri} cannot be loaded: {error}") from error
-    served = pulled.served_model(folder)
-    if served is None:
-        return _PyFunc(chosen, folder)
-    try:
-        return load_scorer(served)
-    except Exception as error:  # the code of the version raises whatever it likes
-        raise PipelineError(f"{chosen} cannot be loaded: {one_line(error)}") from error
-
-
-class _PyFunc:
-    """A model that only MLflow loads: one that was registered before versions were folders, or another project's."""
-
-    UnencodableText: type[Exception] = ValueError
-
-    def __init__(self, uri: str, folder: Path) -> None:
-        if not _HAS_MLFLOW:
-            raise PipelineError(
-                f"{uri} was registered before versions were folders that need NumPy and ONNX Runtime alone, or is no "
-                "model of this project's: it needs MLflow and what it was made with; install requirements.lock"
-            )
-        made_with = folder / _MADE_WITH
-        if made_with.exists() and "tensorflow" in made_with.read_text(encoding="utf-8"):
-            import_tensorflow()
-        try:
-            self._model = load_pyfunc(str(folder))
-        except UsageError as error:
-            raise PipelineError(str(error).replace(f"--model {folder}", uri)) from error
-
-    def score(self, texts: Sequence[str]) -> list[Any]:
-        import pandas as pd
-        from mlflow.exceptions import MlflowException
-
-        try:
-            scores = self._model.predict(pd.DataFrame({"text": pd.Series(texts, dtype=object)}))
-        except MlflowException as error:
-            raise ValueError(error.message) from None
-        assert isinstance(scores, pd.DataFrame)  # the signature that `load_pyfunc` asked for
-        return [scores[name].to_numpy() for name in SCORES]
-
-
-def load_pyfunc(uri: str | None) -> "PyFuncModel":
-    """Loads a copy of a registered model as MLflow has it; `uri` and errors as in `load`."""
-    chosen = uri or champion_uri()
-    if chosen.startswith(_IN_THE_STORE):
-        runs.connect_to_read()
-    import mlflow
-
-    try:
-        with ExitStack() as copies:  # in the store's own folder MLflow would leave a file, and Python compiled code
-            copy = copies.enter_context(tempfile.TemporaryDirectory())
-            model = mlflow.pyfunc.load_model(chosen, dst_path=copy)
-            weakref.finalize(model, copies.pop_all().close)
-    except Exception as error:  # MLflow, Keras and the model's own code raise whatever they like
-        if uri is None:
-            raise PipelineError(_without_champion(one_line(error))) from error
-        raise UsageError(f"--model {uri} cannot be loaded: {one_line(error)}") from error
-    outputs = model.metadata.get_output_schema()
-    if outputs is None or not set(SCORES) <= set(outputs.input_names()):
-        raise UsageError(f"--model {chosen} does not score reviews: its output is not {', '.join(SCORES)}")
-    return model
-
-
-def _without_champion(reason: str) -> str:
-    """Says why there is no champion to load, and how to get one."""
-    remedy = "`dvc repro` trains and registers one"
-    if _HAS_MLFLOW:
-        client, name = runs.connect_to_read(), versions.registered_name(load_params().dataset)
-        if lost := champion.lost_champion(client, name):
-            return lost
-        if client.search_registered_models(f"name = '{name}'"):
-            remedy = "`sentiment registry verify` says how to mend it"
-    return f"{champion_uri()} cannot be loaded ({reason}); {remedy}"
-
-
-def score_texts(model: Model, texts: Sequence[str]) -> list[dict[str, Any]]:
-    """Returns label, probability and logit of each of `texts`.
-
-    Raises:
-        PipelineError: the model refuses one of them.
-    """
-    try:
-        scores = model.score(texts)
-    except model.UnencodableText as error:
-        raise PipelineError(f"the model refused what it was given: {error}") from None
-    columns = (scores_of.tolist() for scores_of in scores)
-    return [dict(zip(SCORES, row, strict=True)) for row in zip(*columns, strict=True)]
 
 
 def checked(texts: Sequence[str], *, place: str = "review") -> list[str]:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from pipeline.project.errors import PipelineError
 from pipeline.served_model.tokenizer import why_unusable
-from pipeline.serving.files import champion_uri, load_pyfunc
+from pipeline.serving.models import champion_uri, load_pyfunc
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -41,7 +41,7 @@ def serve(uri: str | None, host: str, port: int) -> None:
     """Serves a model, by default the champion, until the process is stopped; port 0 takes a free one.
 
     Raises:
-        UsageError, PipelineError: as in `files.load`, or the address cannot be listened on.
+        UsageError, PipelineError: as in `models.load`, or the address cannot be listened on.
     """
     listening = listen(host, port)
     model = load_pyfunc(uri)

@@ -14,7 +14,7 @@ from conftest import ROOT
 from pipeline.project import paths
 from pipeline.project.params import load_params
 from pipeline.registry import versions
-from pipeline.serving import files
+from pipeline.serving import models
 from pipeline.tracking import runs
 from pipeline.training import networks
 
@@ -65,7 +65,7 @@ def candidate(**others: object) -> versions.Candidate:
 
 
 def test_it_scores_what_it_scored_then(client: "MlflowClient") -> None:
-    _, _, logit = files.load(None).score(list(SCORES))
+    _, _, logit = models.load(None).score(list(SCORES))
     assert logit.tolist() == pytest.approx(list(SCORES.values()), abs=1e-5)
     versions.require_servable(versions.resolve(client, NAME, "champion"))
 

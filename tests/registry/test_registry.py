@@ -539,9 +539,9 @@ def test_a_champion_that_was_deleted_is_told_and_the_remedy_makes_one(project: P
     result = in_folder(
         project,
         """
-from pipeline.serving import files
+from pipeline.serving import models
 client.delete_model_version(NAME, "1")
-result = [verify(), refused(lambda: files.load(None)), refused(lambda: champion.rollback(NAME, "why"))]
+result = [verify(), refused(lambda: models.load(None)), refused(lambda: champion.rollback(NAME, "why"))]
 result += [refused(register)]
 champion.promote(NAME, "2", "it is the same")
 result += [champion_now(), verify(), register()["decision"]]

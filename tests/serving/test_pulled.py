@@ -17,7 +17,7 @@ from test_lookup import ANSWERS, NAME, answering
 from pipeline.project.errors import PipelineError, UsageError
 from pipeline.registry import model_files
 from pipeline.served_model.loading import load_scorer
-from pipeline.serving import files, pulled
+from pipeline.serving import models, pulled
 from pipeline.tracking.relocation import relocate
 
 CHAMPION = f"models:/{NAME}@champion"
@@ -43,7 +43,7 @@ def logits(registered: Registered) -> dict[str, float]:
 
 
 def logit(uri: str | None = None) -> float:
-    return files.score_texts(files.load(uri), [TEXT])[0]["logit"]
+    return models.score_texts(models.load(uri), [TEXT])[0]["logit"]
 
 
 def test_the_champion_is_pulled_once_and_a_rollback_in_the_ui_shows_at_once(
