@@ -21,7 +21,7 @@ from conftest import ROOT, write_sample_params
 from dvc_render.vega_templates import TEMPLATES
 from ruamel.yaml import YAML
 
-from pipeline.project.paths import CURVES, NGRAMS, evaluated_file, train_reports
+from pipeline.project.paths import CURVES, NGRAMS, behaviour_file, evaluated_file, train_reports
 from pipeline.stages.compare import write_curves
 from scripts import plots
 
@@ -80,6 +80,9 @@ def measure(models: list[str], seed: int) -> None:
         predictions[name] = pd.DataFrame({"label": label, "logit": random.normal(label - 0.5)})
         evaluated_file(name).parent.mkdir(parents=True, exist_ok=True)
         evaluated_file(name).write_text(json.dumps({"accuracy": random.uniform(), "reviews": len(label)}))
+        found = {"capabilities": {"negation": {"failure_rate": random.uniform()}}, "tests": [{"test": "one"}]}
+        behaviour_file(name).parent.mkdir(parents=True, exist_ok=True)
+        behaviour_file(name).write_text(json.dumps(found))
     for name in models:
         columns = ("accuracy", "loss", "val_accuracy", "val_loss")
         history = pd.DataFrame(random.uniform(size=(3, 4)), columns=columns, index=pd.Index([1, 2, 3], name="epoch"))
@@ -208,6 +211,9 @@ def test_the_page_comes_with_the_environment_and_stays_out_of_git() -> None:
 def test_the_metrics_are_those_of_every_model(shown: Shown, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(shown.folder)
     (found,) = json.loads(dvc("metrics", "show", "--json")).values()
-    assert set(found["data"]) == {str(evaluated_file(name)) for name in (*AFTER, NGRAMS)}
+    assert set(found["data"]) == {
+        str(file(name)) for file in (evaluated_file, behaviour_file) for name in (*AFTER, NGRAMS)
+    }
+    assert list(found["data"][str(behaviour_file(NGRAMS))]["data"]) == ["capabilities"]
     changed = json.loads(dvc("metrics", "diff", "--json", "HEAD~1", "HEAD"))
     assert changed[str(evaluated_file("another"))]["accuracy"]["new"] is not None
