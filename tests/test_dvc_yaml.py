@@ -127,7 +127,7 @@ def recorded(tmp_path_factory: pytest.TempPathFactory) -> Path:
                     (path / "train.parquet").write_text(f"{stage} {key}")
                     for split in ("test", "validation", "fresh"):
                         (path / f"{split}.parquet").write_text(split)
-    for missing in ("data/labelled/README.md", "reports/noise.json"):
+    for missing in ("data/labelled/README.md", "data/evaluation_sets/README.md", "reports/noise.json"):
         (folder / missing).parent.mkdir(parents=True, exist_ok=True)
         (folder / missing).write_text("{}")
     run(folder, "commit", "--force", "--quiet")

@@ -109,7 +109,11 @@ def test_a_second_repro_runs_no_stage(finished: Path) -> None:
 @pytest.mark.parametrize(
     ("key", "value", "stages"),
     [
-        ("models__single__recurrent_units", [9], {"train@single", "evaluate@single", "test@single"}),
+        (
+            "models__single__recurrent_units",
+            [9],
+            {f"{stage}@single" for stage in ("train", "evaluate", "test", "behaviour")},
+        ),
         ("batch__batch_size", 32, {"batch", *both("train")}),
         (
             "evaluate__calibration_bins",
@@ -119,7 +123,7 @@ def test_a_second_repro_runs_no_stage(finished: Path) -> None:
         (
             "tokenize__max_tokens",
             90,
-            {"tokenize", *both("train", "evaluate")},
+            {"tokenize", *both("train", "evaluate", "behaviour")},
         ),
         ("tokenize__vocabulary_size", 1000, {"vocabulary", *both("train")}),
     ],

@@ -71,7 +71,8 @@ def track_evaluation(record: dict[str, Any], *, accuracy: float | None = None) -
     shutil.copytree(ROOT / paths.evaluation_reports(model), paths.evaluation_reports(model), dirs_exist_ok=True)
     report = evaluation(model)
     atomic.write_json(paths.metrics_file(model), report if accuracy is None else report | {"accuracy": accuracy})
-    atomic.write_json(paths.evaluated_file(model), committed(paths.evaluated_file(model)))
+    for file in (paths.evaluated_file(model), paths.behaviour_file(model)):
+        atomic.write_json(file, committed(file))
     runs.log_evaluation(record["run_id"], model)
 
 
