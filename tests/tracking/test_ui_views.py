@@ -99,13 +99,26 @@ def test_both_runs_selected_and_compared_differ_in_params_and_test_accuracy(ui: 
         checkbox = f".ag-row[row-index='{row_of(browser, model)}'] .ag-checkbox-input-wrapper"
         until(lambda css=checkbox: elements(browser, css))[0].click()
     until(lambda: [e for e in elements(browser, "button") if e.text == "Compare"])[0].click()
-    until(lambda: "Comparing 2 Runs" in text(browser) and "test/accuracy" in text(browser))
+    until(lambda: "Comparing 2 Runs" in text(browser))
+    seen: list[str] = []
+
+    def scrolled() -> bool:
+        for share in range(11):  # the lists of params and metrics hold the rows that show, and no others
+            browser.execute_script(SCROLL, share / 10)
+            seen.append(text(browser))
+        return "test/accuracy" in "".join(seen)
+
+    until(scrolled)
     for model in ui.runs:
-        assert f"{evaluation(model)['accuracy']:.3f}" in text(browser)
+        assert f"{evaluation(model)['accuracy']:.3f}" in "".join(seen)
     for param in ("recurrent_units", "learning_rate"):
-        assert param in text(browser)
+        assert param in "".join(seen)
 
 
+SCROLL = """
+for (const one of document.querySelectorAll('*'))
+    if (one.scrollHeight > one.clientHeight + 50) one.scrollTop = arguments[0] * one.scrollHeight
+"""
 PLOTTED = """
 return Object.fromEntries([...document.querySelectorAll('[data-testid="experiment-view-compare-runs-card"]')].map(
     card => [card.innerText.split('\\n')[0], card.querySelector('.js-plotly-plot')?.data ?? []]
