@@ -77,7 +77,7 @@ def find(uri: str) -> Version:
 
 def _of_file(file: Path, uri: str, named: re.Match[str]) -> Version:
     if not file.exists():
-        raise NoAnswer(f"there is no registry at {file}; run `dvc repro`, or set MLFLOW_TRACKING_URI to another store")
+        raise NoAnswer(runs.no_store())
     try:
         with closing(sqlite3.connect(f"{file.absolute().as_uri()}?mode=ro", uri=True, timeout=_LOCK_WAIT_S)) as store:
             found = store.execute(_VERSION, named.groupdict()).fetchone()
@@ -105,7 +105,7 @@ def _of_server(server: str, uri: str, named: re.Match[str]) -> Version:
                 refusal = {}
             if isinstance(refusal, dict) and refusal.get("error_code") in _ABSENT:
                 raise _absent(uri) from None
-            raise _silent(server, f"it answers {error.code} {error.reason}") from None
+            raise NoAnswer(runs.unusable(server, f"it answers {error.code} {error.reason}")) from None
 
     with told(server):
         if named["alias"]:
@@ -128,14 +128,7 @@ def told(server: str) -> Iterator[None]:
     try:
         yield
     except (OSError, HTTPException, ValueError, KeyError, TypeError) as error:  # no connection, or another answer
-        raise _silent(server, error) from None
-
-
-def _silent(server: str, reason: object) -> NoAnswer:
-    return NoAnswer(
-        f"the MLflow tracking store {server} cannot be used ({reason}); start it, or unset MLFLOW_TRACKING_URI to use "
-        "mlflow.db"
-    )
+        raise NoAnswer(runs.unusable(server, error)) from None
 
 
 @contextmanager

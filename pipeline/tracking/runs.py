@@ -124,7 +124,7 @@ def connect_to_read() -> "MlflowClient":
     if connect.cache_info().currsize:
         return connect()
     if not store_exists():
-        raise _no_store()
+        raise PipelineError(no_store())
     if not misplaced_artifacts():
         return _client(tracking_uri())
     named, file = tracking_uri(), sqlite_file()
@@ -151,7 +151,7 @@ def relocate() -> int:
     if file is None:
         raise UsageError(f"{tracking_uri()} is no local store: who runs it decides where its files are")
     if not store_exists():
-        raise _no_store()
+        raise PipelineError(no_store())
     return relocation.relocate(file)
 
 
@@ -163,10 +163,19 @@ def _require_no_run(client: "MlflowClient") -> None:
         )
 
 
-def _no_store() -> PipelineError:
-    return PipelineError(
-        f"there is no registry at {sqlite_file()}; run `dvc repro`, or set MLFLOW_TRACKING_URI to another store"
+def no_store() -> str:
+    """Says that there is no local store, and the remedy."""
+    return f"there is no registry at {sqlite_file()}; run `dvc repro`, or set MLFLOW_TRACKING_URI to another store"
+
+
+def unusable(uri: str, reason: object) -> str:
+    """Says that the store at `uri` cannot be used, why, and the remedy."""
+    remedy = (
+        "start it, or unset MLFLOW_TRACKING_URI to track in mlflow.db"
+        if uri.startswith("http")
+        else "where it is damaged, `sentiment registry restore` puts a backup in its place"
     )
+    return f"the MLflow tracking store {uri} cannot be used ({reason}); {remedy}"
 
 
 def _client(uri: str) -> "MlflowClient":
@@ -184,13 +193,7 @@ def _told(uri: str) -> Iterator[None]:
     except Exception as error:
         if not isinstance(error, (OSError, *store_errors())):
             raise
-        remedy = (
-            "start it, or unset MLFLOW_TRACKING_URI to track in mlflow.db"
-            if uri.startswith("http")
-            else "where it is damaged, `sentiment registry restore` puts a backup in its place"
-        )
-        reason = one_line(error)
-        raise PipelineError(f"the MLflow tracking store {uri} cannot be used ({reason}); {remedy}") from error
+        raise PipelineError(unusable(uri, one_line(error))) from error
 
 
 def _ensure_experiment(client: "MlflowClient") -> None:
