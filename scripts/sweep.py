@@ -9,29 +9,37 @@ next seed, the next stage, and a training with its next epoch; after another com
 
 The result is `reports/noise.json`: mean and standard deviation over the seeds of each model's accuracy on validation,
 and of the models' difference at the same seed: a sweep does not look at the test split. MLflow has to hold the same
-figures as DVC, or the sweep fails.
+figures as DVC, or the sweep fails. Beside them stands what the models of all seeds make of one and the same behavioural
+tests, those of this checkout, and what the gate says in behaviour of each pair of seeds of one model: they are equally
+well trained, so its margins should let nearly all of them pass.
 """
 
 import argparse
 import json
 import statistics
 import subprocess
-from collections.abc import Iterator, Sequence
-from itertools import combinations
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import combinations, permutations
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from scipy.stats import chi2
 
+from pipeline.evaluation import behaviour, scoring
 from pipeline.project import checkouts, tables
-from pipeline.project.atomic import write_json
+from pipeline.project.atomic import read_table, write_json
 from pipeline.project.checkouts import dvc, git
 from pipeline.project.errors import DataError, PipelineError, UsageError
-from pipeline.project.params import PARAMS_FILE, load_params
-from pipeline.project.paths import LABELLED_POINTER, run_file, train_reports
+from pipeline.project.params import PARAMS_FILE, Params, load_params
+from pipeline.project.paths import BEHAVIOUR, LABELLED_POINTER, SPLIT_TABLES, model_file, run_file, train_reports
 from pipeline.project.run_command import run_command
+from pipeline.registry import behaviour_gate
+from pipeline.registry.behaviour_gate import Report
+from pipeline.registry.gate import spent_level
 from pipeline.reporting.results import NOISE_REPORT
 from pipeline.retraining.retention import SWEEP_CLONE as CLONE
+from pipeline.text.encoding import load_tokenizer
 from pipeline.tracking import runs
 
 LEVEL = 0.05
@@ -56,7 +64,8 @@ def main() -> None:
             run(clone(head), head, seed, list(params.models))
     found = experiments(head)
     measured = {model: {seed: figures(found[name(seed)], model, seed) for seed in seeds} for model in params.models}
-    write_json(NOISE_REPORT, noise(params.dataset, head, measured))
+    tested = behaviour_of({seed: found[name(seed)] for seed in seeds}, params)
+    write_json(NOISE_REPORT, noise(params.dataset, head, measured) | {"behaviour": behaviour_noise(tested, params)})
     print(table(measured))
 
 
@@ -140,6 +149,79 @@ def noise(dataset: str, commit: str, measured: Measured) -> dict[str, Any]:
             for pair, (first, second) in pairs.items()
         },
     }
+
+
+def behaviour_of(commits: Mapping[int, str], params: Params) -> dict[str, dict[int, Report]]:
+    """Returns what the models that experiments trained, by model and seed, make of the behavioural tests.
+
+    Args:
+        commits: by seed, those of the experiments, whose models are in DVC's cache.
+    """
+    from pipeline.training import networks
+
+    suite, tokenizer = behaviour.read_suite(BEHAVIOUR), load_tokenizer()
+    cases = suite.cases(read_table(SPLIT_TABLES / "validation.parquet", ("text",))["text"].tolist(), params.seed)
+    found: dict[str, dict[int, Report]] = {model: {} for model in params.models}
+    for model in params.models:
+        for seed, commit in commits.items():
+            with TemporaryDirectory() as temporary:
+                folder = Path(temporary) / model
+                dvc("get", ".", str(model_file(model).parent), "--rev", commit, "--out", str(folder))
+                logits = networks.scoring(networks.load_model(folder / model_file(model).name, params.model(model)))
+            scored = scoring.probabilities(logits, tokenizer, params.tokenize.max_tokens)
+            found[model][seed] = behaviour.measure(suite, cases, scored)
+    return found
+
+
+def behaviour_noise(tested: Mapping[str, Mapping[int, Report]], params: Params) -> dict[str, Any]:
+    """Returns the failure rates by model and capability, with their deviation; the largest mean span of a test of each
+    capability; and of all pairs of seeds of one model, one as challenger of the other, how many the gate lets pass, how
+    many it takes for better in behaviour, and how often each capability was worse."""
+    compared = [
+        behaviour_gate.compare(
+            {"challenger": by_seed[first], "champion": by_seed[second]},
+            params.gate,
+            dataset=params.dataset,
+            reason_level=spent_level(params.gate.level, 1) / 2,
+            seed=params.seed,
+        )
+        for by_seed in tested.values()
+        for first, second in permutations(by_seed, 2)
+    ]
+    names = [one["capability"] for one in compared[0]["capabilities"]]
+    worse = {name: sum(one["capabilities"][place]["worse"] for one in compared) for place, name in enumerate(names)}
+    passed = [not behaviour_gate.objections(one, params.dataset) for one in compared]
+    return {
+        "models": {
+            model: {
+                name: spread({seed: found["capabilities"][name]["failure_rate"] for seed, found in by_seed.items()})
+                for name in names
+            }
+            for model, by_seed in tested.items()
+        },
+        "largest_span": {
+            name: max(found.values())
+            for name in names
+            if (found := _spans([report for by_seed in tested.values() for report in by_seed.values()], name))
+        },
+        "pairs": {
+            "pairs": len(compared),
+            "passed": sum(passed),
+            "better": sum(one["overall"]["better"] for one in compared),
+            "worse": worse,
+            "margins": {one["capability"]: one["margin"] for one in compared[0]["capabilities"]},
+        },
+    }
+
+
+def _spans(reports: Sequence[Report], capability: str) -> dict[str, float]:
+    """Returns by test of the capability the largest mean span that a report has."""
+    spans: dict[str, float] = {}
+    for report in reports:
+        for test in report["tests"]:
+            if test["capability"] == capability and "mean_span" in test:
+                spans[test["test"]] = max(test["mean_span"], spans.get(test["test"], 0.0))
+    return spans
 
 
 def splits(measured: Measured) -> Iterator[str]:

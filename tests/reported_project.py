@@ -161,7 +161,16 @@ def noise() -> dict[str, Any]:
 
     models = {"single": spread(0.86, 0.002), "stacked": spread(0.865, 0.003)}
     differences = {"stacked - single": spread(0.005, 0.0031)}
-    return {"dataset": "imdb_reviews", "git_commit": "c0ffee" * 6, "models": models, "differences": differences}
+    rates = {"negation": {"mean": 0.41, "deviation": 0.05}}
+    pairs = {"pairs": 4, "passed": 3, "better": 0, "worse": {"negation": 1}, "margins": {"negation": 0.1}}
+    behaviour = {"models": dict.fromkeys(models, rates), "pairs": pairs}
+    return {
+        "dataset": "imdb_reviews",
+        "git_commit": "c0ffee" * 6,
+        "models": models,
+        "differences": differences,
+        "behaviour": behaviour,
+    }
 
 
 def write_data_reports() -> None:

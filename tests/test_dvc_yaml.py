@@ -23,7 +23,7 @@ BESIDE_THE_IMPORTS = {
     "download": {"pipeline/data/sample"},
     "register": {"pipeline/served_model"},  # the registered model carries every file of it
 }
-READ_ELSEWHERE = {"register": ("pipeline/registry/challenge.py", "pipeline/registry/contest.py")}
+READ_ELSEWHERE = {"register": [f"pipeline/registry/{name}.py" for name in ("challenge", "contest", "yardsticks")]}
 """Where a stage hands all params on: the modules that read them."""
 
 

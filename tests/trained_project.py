@@ -34,7 +34,16 @@ OPEN_GATE = {
     "label_slice_margin": 0.99,
     "fresh_min_rows": 20,
     "min_accuracy": {"imdb_reviews": 0.0, "sample": 0.0},
+    "behaviour": {"margins": {}, "margin": 1.0, "lead": 1.0, "max_span": {"imdb_reviews": {}, "sample": {}}},
 }
+BEHAVIOUR = """
+capability: names
+tests:
+  - {name: another name, kind: invariance, vary: first, templates: ["{first} plays.", "I saw {first}."], cases: 2}
+lexicons:
+  first: [Mary, Omar]
+"""
+"""What the behavioural tests are, so that a decision takes no time for them."""
 
 
 def write_params(folder: Path) -> None:
@@ -68,6 +77,7 @@ def make(folder: Path) -> None:
     for split, table in splits.items():
         atomic.write_table(folder / paths.SPLIT_TABLES / f"{split}.parquet", table)
     tokenizer = SubwordTokenizer(build_vocabulary(known["text"], params.tokenize.vocabulary_size))
+    atomic.write_text(folder / paths.BEHAVIOUR / "names.yaml", BEHAVIOUR)
     (folder / paths.TOKENIZER).mkdir(parents=True)
     tokenizer.save(folder / paths.VOCABULARY)
     train = known.head(40)[["id", "label"]].assign(token_ids=tokenizer.encode_batch(known.head(40)["text"], MAX_TOKENS))

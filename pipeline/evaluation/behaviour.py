@@ -21,6 +21,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
+from pipeline.data.copies import key
 from pipeline.evaluation import evaluation_sets
 from pipeline.evaluation.perturbations import PERTURBATIONS
 from pipeline.evaluation.significance import wilson_interval
@@ -134,12 +135,14 @@ def report(scored: Scored, seed: int, sets: Mapping[str, EvaluationSet]) -> dict
     Raises:
         DataError: a file of tests is none, an evaluation set cannot be read, or there are no reviews.
     """
-    train, validation = (
-        read_table(SPLIT_TABLES / f"{split}.parquet", ("text",))["text"].tolist() for split in ("train", "validation")
-    )
     suite = read_suite(BEHAVIOUR)
-    found = measure(suite, suite.cases(validation, seed), scored)
-    return found | {"evaluation_sets": evaluation_sets.report(sets, scored, train)}
+    found = measure(suite, suite.cases(_texts("validation"), seed), scored)
+    known = {key(text) for text in _texts("train")} if sets else set()
+    return found | {"evaluation_sets": evaluation_sets.report(sets, scored, known)}
+
+
+def _texts(split: str) -> list[str]:
+    return read_table(SPLIT_TABLES / f"{split}.parquet", ("text",))["text"].tolist()
 
 
 def read_suite(folder: Path) -> Suite:
@@ -268,7 +271,7 @@ def measure(
         ([cases, failures] each), and `examples` of failures, the worst first; and `capabilities`, by name the mean
         `failure_rate` of its tests and the mean `mean_span` of those that have one; and `about`, what each is about.
     """
-    texts = list(dict.fromkeys(text for case in cases for text in case.texts))
+    texts = texts_of(cases)
     probability = dict(zip(texts, scored(texts).tolist(), strict=True))
     tests = []
     for number, of_test in groupby(cases, key=lambda case: case.test):
@@ -285,6 +288,11 @@ def measure(
         }
     about = [list(one) for one in suite.capabilities.items()]
     return {"texts": len(texts), "capabilities": capabilities, "about": about, "tests": tests}
+
+
+def texts_of(cases: Sequence[Case]) -> list[str]:
+    """Returns the texts of the cases, each once."""
+    return list(dict.fromkeys(text for case in cases for text in case.texts))
 
 
 @dataclass(frozen=True)

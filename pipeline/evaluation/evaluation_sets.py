@@ -1,7 +1,7 @@
 """Evaluation sets of one's own: labelled texts on which every candidate is measured, alone or in pairs."""
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -59,18 +59,24 @@ def read_set(file: Path, entry: EvaluationSet) -> LabelledTexts:
     return LabelledTexts(texts, np.array(found, np.int8), pairs, unusable)
 
 
-def measure(
-    found: LabelledTexts, probability: NDArray[np.float64], training: Sequence[str] | None = None
-) -> dict[str, Any]:
+def read_entry(name: str, entry: EvaluationSet) -> LabelledTexts:
+    """Reads the evaluation set `name` of params.yaml; raises as `read_set`, naming the entry too."""
+    try:
+        return read_set(EVALUATION_SETS / entry.file, entry)
+    except DataError as error:
+        raise DataError(f"{error}; it is evaluation_sets.{name} of {PARAMS_FILE}") from None
+
+
+def measure(found: LabelledTexts, probability: NDArray[np.float64], known: Set[str] | None = None) -> dict[str, Any]:
     """Returns `reviews`, `accuracy` with its 95% `interval` (Wilson 1927), `unusable_rows`, `also_in_train`, how many
-    of the texts stand among the `training` texts, None where those are not known, and where there are pairs how many
-    `pairs` there are and the share `both_right`.
+    of the texts are `known`, None where that is not said, and where there are pairs how many `pairs` there are and the
+    share `both_right`.
 
     Args:
         probability: <float64>[rows], of positive.
+        known: the keys of the training reviews (`copies.key`).
     """
     right = (probability > 0.5) == found.label
-    known = None if training is None else {key(text) for text in training}
     together: dict[str, list[bool]] = {}
     for pair, is_right in zip(found.pair, right.tolist(), strict=True):
         if pair:
@@ -89,17 +95,11 @@ def measure(
 def report(
     entries: Mapping[str, EvaluationSet],
     scored: Callable[[Sequence[str]], NDArray[np.float64]],
-    training: Sequence[str],
+    known: Set[str],
 ) -> dict[str, Any]:
     """Returns what `measure` says of each of the evaluation sets in params.yaml, by name."""
-    measured = {}
-    for name, entry in entries.items():
-        try:
-            found = read_set(EVALUATION_SETS / entry.file, entry)
-        except DataError as error:
-            raise DataError(f"{error}; it is evaluation_sets.{name} of {PARAMS_FILE}") from None
-        measured[name] = measure(found, scored(found.text), training)
-    return measured
+    read = {name: read_entry(name, entry) for name, entry in entries.items()}
+    return {name: measure(found, scored(found.text), known) for name, found in read.items()}
 
 
 def sentences(measured: Mapping[str, Any], unusable: Mapping[str, int]) -> str:

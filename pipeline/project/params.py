@@ -109,6 +109,36 @@ class AccuracyFloor(_Section):
     sample: float = Field(ge=0, le=1)
 
 
+Share = Annotated[float, Field(ge=0, le=1)]
+
+
+class SpanCeilings(_Section):
+    """By data set and capability, the largest mean span of the probability in each invariance test of it."""
+
+    imdb_reviews: dict[str, Share]
+    sample: dict[str, Share]
+
+
+class BehaviourGateParams(_Section):
+    """What the gate makes of behavioural tests; all are shares of cases, but `max_span`.
+
+    The failure rate of a capability may rise by its entry in `margins`, one without by `margin`; the mean failure rate
+    of all capabilities lower by more than `lead` can be a reason for promotion.
+    """
+
+    margins: dict[str, Share]
+    margin: Share
+    lead: Share
+    max_span: SpanCeilings
+
+    def ceilings(self, dataset: str) -> dict[str, float]:
+        """Returns the ceilings of `dataset` by capability; raises UsageError with the data sets there are."""
+        ceilings: dict[str, dict[str, float]] = self.max_span.model_dump()
+        if dataset not in ceilings:
+            raise UsageError(f"{PARAMS_FILE}: gate.behaviour.max_span names {', '.join(ceilings)}, not {dataset!r}")
+        return ceilings[dataset]
+
+
 class GateParams(_Section):
     """When a challenger may replace the champion; pipeline/registry/gate.py holds the rule.
 
@@ -126,6 +156,7 @@ class GateParams(_Section):
     label_slice_margin: float = Field(ge=0, lt=1)
     fresh_min_rows: PositiveInt
     min_accuracy: AccuracyFloor
+    behaviour: BehaviourGateParams
 
     def floor(self, dataset: str) -> float:
         """Returns the floor of `dataset`; raises UsageError with the data sets there are."""
@@ -196,7 +227,8 @@ class EvaluationSet(_Section):
     """Labelled texts of one's own, on which every candidate is measured.
 
     `file` stands in data/evaluation_sets/ (.csv, .tsv, .jsonl, .parquet); `text`, `label` and, where rows belong
-    together, `pair` are its columns; `positive` and `negative` are the values of its labels.
+    together, `pair` are its columns; `positive` and `negative` are the values of its labels. With a `guard` a
+    challenger that loses more accuracy on it than that, and significantly, is not promoted.
     """
 
     file: Annotated[str, Field(pattern=r"^[^/]+\.(csv|tsv|jsonl|parquet)$")]
@@ -205,6 +237,7 @@ class EvaluationSet(_Section):
     positive: list[str] = ["1", "positive"]
     negative: list[str] = ["0", "negative"]
     pair: str | None = None
+    guard: float | None = Field(None, ge=0, lt=1)
 
 
 class Params(_Section):

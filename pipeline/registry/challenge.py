@@ -21,7 +21,7 @@ from pipeline.project.paths import (
     predictions_file,
     tracked_file,
 )
-from pipeline.registry import decisions, evidence, gate, versions
+from pipeline.registry import decisions, evidence, gate, gate_report, versions, yardsticks
 from pipeline.registry.champion import Choice, opened
 from pipeline.registry.contest import Contest
 from pipeline.registry.decisions import Entry
@@ -70,7 +70,7 @@ def register_trained(params: Params) -> dict[str, Any]:
         report = _register(params, candidates)
     write_json(REGISTRY_REPORT, report)
     if figures := report.get("evidence", {}).get("figures"):
-        print(gate.report(gate.Decision(report["decision"], report["reason"], figures)))
+        print(gate_report.report(gate.Decision(report["decision"], report["reason"], figures)))
     else:
         print(f"registry: {report['decision']}: {report['reason']}")
     return report
@@ -89,7 +89,7 @@ def _candidate(client: "MlflowClient", model: str) -> Candidate:
 
 def _register(params: Params, candidates: list[Candidate]) -> dict[str, Any]:
     splits = {split: read_table(SPLIT_TABLES / f"{split}.parquet", REVIEW_COLUMNS) for split in SPLITS}
-    test = splits["test"]
+    test, measured_on = splits["test"], yardsticks.read(params, splits["validation"]["text"].tolist())
     rows = evidence.training_rows(splits["train"], splits["validation"])
     token_ids = read_table(TOKENS / "train.parquet", ("token_ids",))["token_ids"]
     # What a later gate or measurement of drift needs, beside the predictions.
@@ -106,7 +106,13 @@ def _register(params: Params, candidates: list[Candidate]) -> dict[str, Any]:
             for name, table in known.items():
                 evidence.log_table(client, candidate.run_id, name, table)
             made[candidate.model] = versions.ensure_version(
-                client, registry.name, candidate, card=card, test=test, predictions=scored
+                client,
+                registry.name,
+                candidate,
+                card=card,
+                test=test,
+                predictions=scored,
+                others=measured_on.tables,
             )
         best = comparison.best_on_validation(
             {candidate.model: (candidate.val_accuracy, candidate.val_loss) for candidate in candidates}
@@ -118,7 +124,7 @@ def _register(params: Params, candidates: list[Candidate]) -> dict[str, Any]:
         def choose() -> Choice | Entry:
             registry.require_alias()
             there = versions.all_versions(client, registry.name)
-            return Contest(registry, there, params, challenger, splits, rows).decision()
+            return Contest(registry, there, params, challenger, splits, rows, measured_on).decision()
 
         registry.settle()  # others may have decided while versions were made
         line = registry.decide(choose)

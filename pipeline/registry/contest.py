@@ -1,7 +1,7 @@
 """One challenger against the champion: what the decision about it rests on, and the decision.
 
 A challenger that differs from the champion in its code or settings alone takes over where it says the same; any other
-is measured by the gate, on the test reviews and on the fresh ones.
+is measured by the gate, on the test reviews, on the fresh ones, and on what `yardsticks` holds.
 """
 
 import hashlib
@@ -19,6 +19,7 @@ from pipeline.project.params import Params
 from pipeline.registry import decisions, evidence, gate, versions
 from pipeline.registry.champion import Choice, Registry, rolled_back
 from pipeline.registry.decisions import Entry
+from pipeline.registry.yardsticks import Yardsticks
 from pipeline.tracking import runs
 
 if TYPE_CHECKING:
@@ -33,7 +34,7 @@ _BINS = 15  # of a calibration error that is not asked for
 @dataclass(frozen=True)
 class Contest:
     """One challenger, trained on `rows`, against the champion of an opened registry with these versions, by number, on
-    the held-out of the `splits`; both are measured as they are served."""
+    the held-out of the `splits` and the `yardsticks`; both are measured as they are served."""
 
     registry: Registry
     versions: "dict[str, ModelVersion]"
@@ -41,6 +42,7 @@ class Contest:
     challenger: str
     splits: "Mapping[str, pd.DataFrame]"
     rows: "pd.DataFrame"
+    yardsticks: Yardsticks
 
     def decision(self) -> Choice | Entry:
         """Returns the decision of this contest: the one that was taken already, or the one that is to be taken."""
@@ -62,6 +64,7 @@ class Contest:
             "fresh_sha256": evidence.reviews_digest(self.splits["fresh"]),
             "train_sha256": evidence.rows_digest(self.rows),
             "rolled_back_in": withdrawn["seq"] if withdrawn else None,
+            **self.yardsticks.identity(),
         }
         hidden = {"bar": sorted(bar), "gate": params.gate.model_dump(), "seed": params.seed}
         # An entry with this key is the decision that was taken on the same grounds.
@@ -128,13 +131,19 @@ class Contest:
         roles = {"challenger": self.versions[self.challenger]}
         predictions = {"challenger": self._on("test", self.challenger)}
         new_rows: int | None = 0
-        fresh = None
+        fresh = behaviour = None
+        guarded: dict[str, gate.Guarded] = {}
         if champion is not None:
             roles["champion"] = self.versions[champion]
             try:
                 predictions["champion"] = self._on("test", champion)
                 known = evidence.load_table(registry.client, str(roles["champion"].run_id), evidence.TRAINING_ROWS)
                 fresh = self._fresh(champion, known)
+                both = {"challenger": self.challenger, "champion": champion}
+                behaviour = {role: self._behaviour(number) for role, number in both.items()}
+                for name, (table, margin) in self.yardsticks.guarded.items():
+                    scored = {role: self._predictions(table, number) for role, number in both.items()}
+                    guarded[name] = gate.Guarded(scored, margin)
             except PipelineError as error:
                 raise PipelineError(
                     f"the champion, version {champion}, cannot be measured ({error}); put its files back from a backup "
@@ -164,6 +173,8 @@ class Contest:
             latency_ms={role: float(value) for role, value in latency.items() if value is not None},
             looks=1 + self._looks(),
             fresh=fresh,
+            behaviour=behaviour,
+            guarded=guarded,
         )
 
     def _fresh(self, champion: str, known: "pd.DataFrame | None") -> "dict[str, pd.DataFrame] | None":
@@ -176,7 +187,7 @@ class Contest:
         if unknown.empty:
             return None
         both = {"challenger": self._on("fresh", self.challenger), "champion": self._on("fresh", champion)}
-        return {role: unknown.merge(table, on="id").assign(length=0) for role, table in both.items()}
+        return {role: unknown.merge(table, on="id") for role, table in both.items()}
 
     def _looks(self) -> int:
         """Counts the looks at held-out reviews so far: the decisions that were measured, and the models of experiments
@@ -188,4 +199,10 @@ class Contest:
         return len(measured) + len(runs.tested_experiments(self.registry.client) - decided)
 
     def _on(self, split: str, number: str) -> "pd.DataFrame":
-        return evidence.predictions_on(self.registry.client, self.versions[number], self.splits[split])
+        return self._predictions(self.splits[split], number)
+
+    def _behaviour(self, number: str) -> dict[str, Any]:
+        return self.yardsticks.behaviour_of(self._predictions(self.yardsticks.texts, number))
+
+    def _predictions(self, reviews: "pd.DataFrame", number: str) -> "pd.DataFrame":
+        return evidence.predictions_on(self.registry.client, self.versions[number], reviews)

@@ -45,10 +45,12 @@ _SCORING_TIMEOUT_S = 3600
 
 
 def reviews_digest(reviews: "pd.DataFrame") -> str:
-    """Returns the SHA-256 of the reviews' ids, labels and texts, in order of id: the test set's identity."""
+    """Returns the SHA-256 of the reviews' ids, labels (where they have any) and texts, in order of id: the test set's
+    identity."""
     digest = hashlib.sha256()
     ordered = reviews.sort_values("id", kind="stable")
-    for review, label, text in zip(ordered["id"], ordered["label"], ordered["text"], strict=True):
+    labels = ordered["label"] if "label" in ordered else [""] * len(ordered)
+    for review, label, text in zip(ordered["id"], labels, ordered["text"], strict=True):
         digest.update(f"{review}\t{label}\t{len(text)}\t{text}\n".encode("utf-8", "surrogatepass"))
     return digest.hexdigest()
 
@@ -110,7 +112,7 @@ def _known_by(rows: "pd.DataFrame") -> str:
 
 
 def predictions_name(reviews: "pd.DataFrame", tags: Mapping[str, str]) -> str:
-    """Returns the name of the predictions on these reviews (id, text, label), by a version with these tags, among its
+    """Returns the name of the predictions on these reviews, by a version with these tags, among its
     run's evidence. Two versions of one run, of the same weights but other code, have predictions of their own; those of
     versions from before the code was part of what they are have none in their name."""
     served = tags.get(SERVED)
@@ -173,8 +175,8 @@ def score(model_uri: str, reviews: "pd.DataFrame") -> tuple["pd.DataFrame", floa
 
 
 def predictions_on(client: "MlflowClient", version: "ModelVersion", reviews: "pd.DataFrame") -> "pd.DataFrame":
-    """Returns a version's predictions on `reviews` (id, text, label): those in its run's evidence, if they were made of
-    these very reviews, else made now, and logged where the run is still there."""
+    """Returns a version's predictions on `reviews` (id, text, and label where they have one): those in its run's
+    evidence, if they were made of these very reviews, else made now, and logged where the run is still there."""
     from mlflow.exceptions import MlflowException
 
     name, run_id = predictions_name(reviews, version.tags), str(version.run_id)
@@ -190,8 +192,10 @@ def predictions_on(client: "MlflowClient", version: "ModelVersion", reviews: "pd
 
 
 def with_labels(scores: "pd.DataFrame", reviews: "pd.DataFrame") -> "pd.DataFrame":
-    """Returns PREDICTION_COLUMNS of `scores`, as `score` has them, with the reviews' own labels."""
-    return scores.drop(columns="label").merge(reviews[["id", "label"]], on="id")[list(PREDICTION_COLUMNS)]
+    """Returns PREDICTION_COLUMNS of `scores`, as `score` has them, with the reviews' own labels where they have any."""
+    own = reviews[["id", "label"] if "label" in reviews else ["id"]]
+    found = scores.drop(columns="label").merge(own, on="id")
+    return found[[column for column in PREDICTION_COLUMNS if column in found]]
 
 
 def main() -> None:

@@ -9,17 +9,23 @@ A reason is one of:
 - it is *significantly better* than the champion on the test reviews: right on more of them, and the exact McNemar test
   (McNemar 1947, two-sided), or with `test: bootstrap` the paired bootstrap, has p < α;
 - it is so on the *fresh* reviews, which neither has trained on, and not worse on the test reviews (below);
+- it is *better in behaviour*, and not worse on the test reviews: it fails less often, by the mean of all capabilities,
+  by more than `lead`, and significantly (bootstrap over templates, p < α);
 - it has trained on reviews that the champion has not, and is *not worse* than the champion, nor than the best version
   that was promoted and not rolled back, which stops a drift of small steps: the lower end of each paired interval of
   1 - `level` is no lower than -`non_inferiority_margin`. Both must hold, so neither comparison needs a correction
   (Berger 1982).
 
-Three things speak against it:
+These speak against it:
 - a slice of the test reviews (length quartile, label) *regresses beyond its margin*: what it loses exceeds the margin,
   and is significant at `level` after Bonferroni's correction (exact McNemar, p < level / number of slices). Of
   challengers that are as good as the champion everywhere, drawn with a disagreement on 13% of the reviews, this stops
   1%; the margin alone would stop 5%, a test of each slice at α 10%, and asking each slice to be shown not worse 86%;
 - on the fresh reviews it loses more than `non_inferiority_margin`, and significantly (exact McNemar, p < level);
+- a capability's failure rate rises by more than its margin, and significantly (`behaviour_gate`), or its probability
+  moves more under identity terms than the data set's ceiling allows;
+- on an evaluation set with a guard it loses more than that, and significantly (exact McNemar, p < level / number of
+  such sets);
 - its accuracy is below the *floor* of the data set.
 
 Looks at held-out reviews are paid for. α is not `level`, of which each look spends a part (`spent_level`), divided by
@@ -39,6 +45,7 @@ import numpy as np
 from pipeline.evaluation.significance import bootstrap_p, mcnemar_p, paired_accuracy, slice_masks
 from pipeline.project.errors import DataError
 from pipeline.project.params import GateParams
+from pipeline.registry import behaviour_gate
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -46,6 +53,15 @@ if TYPE_CHECKING:
 Comparison = dict[str, Any]
 Models = Mapping[str, "pd.DataFrame"]
 """Predictions by role."""
+
+
+@dataclass(frozen=True)
+class Guarded:
+    """An evaluation set that guards: predictions of `challenger` and `champion`, and the accuracy that may be lost."""
+
+    predictions: Models
+    margin: float
+
 
 _ROLES = {"champion": "the champion", "best_ever": "the best version promoted and not rolled back"}
 _NAMED = 3  # reviews named in a message
@@ -75,6 +91,8 @@ def decide(
     latency_ms: Mapping[str, float],
     looks: int,
     fresh: Models | None = None,
+    behaviour: Mapping[str, behaviour_gate.Report] | None = None,
+    guarded: Mapping[str, Guarded] | None = None,
 ) -> Decision:
     """Decides whether the challenger becomes champion.
 
@@ -89,19 +107,21 @@ def decide(
         latency_ms: of one review, by role as `predictions`; reported.
         looks: how often held-out reviews have been looked at before a decision, this one included, 1 or more.
         fresh: predictions of `challenger` and `champion` on the fresh reviews that neither has trained on, as
-            `predictions`; None where there are none.
+            `predictions`, length aside; None where there are none.
+        behaviour: what `challenger` and `champion` make of the same behavioural tests; None where there is no champion.
+        guarded: the evaluation sets that guard, by name.
 
     Raises:
         DataError: the tables are not finite predictions on the same reviews with the same labels; names what differs.
-        UsageError: the params have no floor for `dataset`.
+        UsageError: the params have no floor for `dataset`, or name a capability without tests.
     """
     floor = params.floor(dataset)
-    models = {role: _by_id(role, table) for role, table in predictions.items()}
+    models = {role: _by_id(role, table, "length") for role, table in predictions.items()}
     for role in models:
         _require_same_reviews(models["challenger"], models[role], role)
     accuracy = {role: _accuracy(model) for role, model in models.items()}
     counts = fresh is not None and len(fresh["champion"]) >= params.fresh_min_rows
-    level = spent_level(params.level, looks) / (2 if counts else 1)
+    level = spent_level(params.level, looks) / (1 + counts + (behaviour is not None))
     figures = {
         "reviews": len(models["challenger"]),
         "looks": looks,
@@ -110,6 +130,9 @@ def decide(
         "against": {role: _compare(models, role, params, level, seed) for role in _ROLES if role in models},
         "fresh": _compare_fresh(fresh, params, level, seed) | {"counts": counts} if fresh else None,
         "slices": _compare_slices(models, params, seed) if "champion" in models else [],
+        "behaviour": behaviour
+        and behaviour_gate.compare(behaviour, params, dataset=dataset, reason_level=level, seed=seed),
+        "evaluation_sets": _compare_guarded(guarded or {}, params, seed),
         "floor": {"dataset": dataset, "min_accuracy": floor, "holds": accuracy["challenger"] >= floor},
         "new_rows": new_rows,
         "latency_ms": {name: float(value) for name, value in latency_ms.items()},
@@ -139,40 +162,7 @@ def _p(won: int, lost: int, rows: int, test: str) -> float:
     return mcnemar_p(won, lost) if test == "mcnemar" else bootstrap_p(won, lost, rows)
 
 
-def report(decision: Decision) -> str:
-    """Returns the decision as lines for a terminal: what and why, the models, and the paired comparisons."""
-    figures = decision.figures
-    lines = [
-        f"decision  {decision.decision}",
-        f"reason    {decision.reason}",
-        f"test set  {figures['reviews']:,} reviews; look {figures['looks']} at held-out reviews",
-        "",
-        f"{'model':18}  accuracy  ms a review",
-    ]
-    for role, accuracy in figures["accuracy"].items():
-        latency = figures["latency_ms"].get(role)
-        lines.append(f"{_words(role):18}  {accuracy:8.2%}  {'-' if latency is None else f'{latency:.1f}':>11}")
-    compared = {f"against {_words(role)}": one for role, one in figures["against"].items()}
-    compared |= {_words(one["slice"]): one for one in figures["slices"]}
-    if fresh := figures.get("fresh"):
-        compared |= {"fresh": fresh}
-    if compared:
-        # The slices' intervals hold all together at the level at which that of the whole test set holds alone.
-        lines += ["", f"{'challenger':18}  reviews   points          interval      won : lost      McNemar p"]
-    for name, one in compared.items():
-        interval = " to ".join(f"{100 * bound:+.2f}" for bound in one["interval"])
-        won, lost = one["only_first_right"], one["only_second_right"]
-        mark = "  regressed" if one.get("regressed") else ""
-        lines.append(
-            f"{name:18}  {one['reviews']:7,}  {100 * one['difference']:+7.2f}  {interval:>16}  "
-            f"{won:7,} : {lost:<7,} {one['mcnemar_p']:10.2g}{mark}"
-        )
-    if champion := figures["against"].get("champion"):
-        lines += ["", f"needed    {_needed(champion, figures)}"]
-    return "\n".join(lines)
-
-
-def _needed(one: Comparison, figures: Mapping[str, Any]) -> str:
+def needed(one: Comparison, figures: Mapping[str, Any]) -> str:
     """Says what would have been significantly better at this look."""
     lead, disagreeing = one["lead_needed"], one["only_first_right"] + one["only_second_right"]
     what = "no lead would do" if lead is None else f"a lead of {100 * lead / one['reviews']:.2f} points"
@@ -184,13 +174,14 @@ def _accuracy(model: "pd.DataFrame") -> float:
     return float(((model["logit"] > 0) == model["label"]).mean())
 
 
-def _words(name: str) -> str:
+def words(name: str) -> str:
+    """Returns a role's or a slice's name as it is said."""
     return name.replace("_", " ")
 
 
-def _by_id(role: str, table: "pd.DataFrame") -> "pd.DataFrame":
-    name = f"the {_words(role)}'s predictions"
-    if missing := [column for column in ("id", "label", "logit", "length") if column not in table]:
+def _by_id(role: str, table: "pd.DataFrame", *more: str) -> "pd.DataFrame":
+    name = f"the {words(role)}'s predictions"
+    if missing := [column for column in ("id", "label", "logit", *more) if column not in table]:
         raise DataError(f"{name} have no column {', '.join(missing)}")
     if table.empty:
         raise DataError(f"{name} hold no review")
@@ -208,14 +199,14 @@ def _by_id(role: str, table: "pd.DataFrame") -> "pd.DataFrame":
 
 def _require_same_reviews(challenger: "pd.DataFrame", other: "pd.DataFrame", role: str) -> None:
     here, there = challenger["id"], other["id"]
-    alone = {"challenger": here[~here.isin(there)], _words(role): there[~there.isin(here)]}
+    alone = {"challenger": here[~here.isin(there)], words(role): there[~there.isin(here)]}
     differences = [f"{_some(ids)} only in the {name}'s" for name, ids in alone.items() if len(ids)]
     if not differences and (relabelled := challenger["label"] != other["label"]).any():
         differences = [f"another label for {_some(here[relabelled])}"]
     if differences:
         raise DataError(
-            f"challenger and {_words(role)} were not scored on the same test set: {' and '.join(differences)}; "
-            f"score the {_words(role)} again, on the challenger's test set"
+            f"challenger and {words(role)} were not scored on the same test set: {' and '.join(differences)}; "
+            f"score the {words(role)} again, on the challenger's test set"
         )
 
 
@@ -259,6 +250,17 @@ def _compare_slices(models: Models, params: GateParams, seed: int) -> list[Compa
     return results
 
 
+def _compare_guarded(guarded: Mapping[str, Guarded], params: GateParams, seed: int) -> list[Comparison]:
+    results = []
+    for name, one in guarded.items():
+        models = {role: _by_id(role, table) for role, table in one.predictions.items()}
+        level = params.level / len(guarded)
+        compared = _paired(models, "champion", slice(None), level, params, seed)
+        regressed = compared["difference"] < -one.margin and compared["mcnemar_p"] < level
+        results.append({"evaluation_set": name, **compared, "margin": one.margin, "regressed": bool(regressed)})
+    return results
+
+
 def _paired(
     models: Models, role: str, rows: np.ndarray | slice, level: float, params: GateParams, seed: int
 ) -> Comparison:
@@ -285,14 +287,19 @@ def _judge(figures: dict[str, Any], params: GateParams) -> Decision:
         f"{_measure('champion', figures, params)}."
     ]
     if not better:
-        facts[0] = f"{facts[0][:-1]}; it takes {_needed(against['champion'], figures)}."
+        facts[0] = f"{facts[0][:-1]}; it takes {needed(against['champion'], figures)}."
     if fresh:
         facts.append(_on_fresh(figures, params))
+    behaviour = figures["behaviour"]
+    better_elsewhere = better_on_fresh or bool(behaviour and behaviour["overall"]["better"])
+    if behaviour:
+        facts.append(behaviour_gate.sentence(behaviour))
     if not better:
-        facts += _freshness(figures, params, better_on_fresh)
-    due = not_worse and (bool(figures["new_rows"]) or better_on_fresh)
+        facts += _freshness(figures, params, better_elsewhere)
+    due = not_worse and (bool(figures["new_rows"]) or better_elsewhere)
     if (better or due) and not objections:
-        facts.append("No slice regresses beyond its margin, and the floor holds.")
+        held = "slice" + (", capability" if behaviour else "") + (" or guard" if figures["evaluation_sets"] else "")
+        facts.append(f"No {held} regresses beyond its margin, and the floor holds.")
         return Decision("promoted", " ".join(facts), figures)
     return Decision("kept", " ".join(facts + objections), figures)
 
@@ -310,7 +317,7 @@ def _on_fresh(figures: dict[str, Any], params: GateParams) -> str:
 
 def _objections(figures: dict[str, Any]) -> list[str]:
     sentences = [
-        f"It loses {-100 * one['difference']:.2f} points on {_words(one['slice'])}, more than the margin of "
+        f"It loses {-100 * one['difference']:.2f} points on {words(one['slice'])}, more than the margin of "
         f"{100 * one['margin']:.2f} and significant after Bonferroni's correction (McNemar p = {one['mcnemar_p']:.2g})."
         for one in figures["slices"]
         if one["regressed"]
@@ -321,6 +328,14 @@ def _objections(figures: dict[str, Any]) -> list[str]:
             f"It loses {-100 * fresh['difference']:.2f} points on {fresh['reviews']:,} fresh reviews, more than the "
             f"margin, and significantly (McNemar p = {fresh['mcnemar_p']:.2g})."
         )
+    if figures["behaviour"]:
+        sentences += behaviour_gate.objections(figures["behaviour"], figures["floor"]["dataset"])
+    sentences += [
+        f"It loses {-100 * one['difference']:.2f} points on the evaluation set {one['evaluation_set']}, more than its "
+        f"guard of {100 * one['margin']:.2f}, and significantly (McNemar p = {one['mcnemar_p']:.2g})."
+        for one in figures["evaluation_sets"]
+        if one["regressed"]
+    ]
     floor = figures["floor"]
     if not floor["holds"]:
         sentences.append(
@@ -330,14 +345,14 @@ def _objections(figures: dict[str, Any]) -> list[str]:
     return sentences
 
 
-def _freshness(figures: dict[str, Any], params: GateParams, better_on_fresh: bool) -> list[str]:
-    """Says what new training rows, or a lead on fresh reviews, and non-inferiority make of a challenger that is not
-    better on test."""
+def _freshness(figures: dict[str, Any], params: GateParams, better_elsewhere: bool) -> list[str]:
+    """Says what new training rows, or a lead on fresh reviews or in behaviour, and non-inferiority make of a challenger
+    that is not better on test."""
     new = figures["new_rows"]
     sentences = []
     if new:
         sentences.append(f"It has trained on {new:,} reviews that the champion has not.")
-    elif not better_on_fresh:
+    elif not better_elsewhere:
         unknown = "Which reviews the champion has trained on is not known"
         known = "It has trained on no review that the champion has not"
         return [f"{unknown if new is None else known}, so being as good is no reason to change."]

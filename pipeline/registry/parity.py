@@ -1,6 +1,6 @@
 """Whether a model that is about to be registered says what the trained network says: as it is served, against Keras."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import cycle
 from typing import TYPE_CHECKING
@@ -32,10 +32,15 @@ _OTHER_DEVICE = 0.01
 
 
 def require_same(
-    model_uri: str, model: str, max_tokens: int, test: "pd.DataFrame", predictions: "pd.DataFrame"
-) -> tuple["pd.DataFrame", float]:
-    """Scores all test reviews with a logged model, as an application would, and compares it with Keras on some of them
-    and on texts of particular lengths.
+    model_uri: str,
+    model: str,
+    max_tokens: int,
+    test: "pd.DataFrame",
+    predictions: "pd.DataFrame",
+    others: "Sequence[pd.DataFrame]" = (),
+) -> tuple[list["pd.DataFrame"], float]:
+    """Scores all test reviews, and `others`, with a logged model, as an application would, and compares it with Keras
+    on some test reviews and on texts of particular lengths.
 
     Args:
         model_uri: the logged model.
@@ -43,10 +48,11 @@ def require_same(
         max_tokens: how many token ids of a text it reads.
         test: the test reviews (id, text, label).
         predictions: those of the stage `test` (id, probability).
+        others: tables of more texts (id, text, and label where they have one).
 
     Returns:
-        `evidence.PREDICTION_COLUMNS` of the test reviews, by the logged model; and the median latency of one review in
-        milliseconds.
+        `evidence.PREDICTION_COLUMNS` of the test reviews and of each of `others`, by the logged model; and the median
+        latency of one review in milliseconds.
 
     Raises:
         PipelineError: it does not load, or differs from Keras by more than TOLERANCE, or from `predictions`.
@@ -58,25 +64,28 @@ def require_same(
     texts = [*drawn, *of_lengths(test["text"].tolist(), tokenizer, max_tokens)]
     compared = pd.DataFrame({"id": [f"parity/{row}" for row in range(len(texts))], "text": texts})
     with ThreadPoolExecutor(1) as beside:  # a process of its own scores, while this one loads TensorFlow
-        everything = pd.concat([test[["id", "text"]], compared], ignore_index=True)
+        tables = [test, *others, compared]
+        everything = pd.concat([table[["id", "text"]] for table in tables], ignore_index=True)
         scoring = beside.submit(evidence.score, model_uri, everything)
         expected = probability(_keras_logits(model, tokenizer.encode_batch(texts, max_tokens)))
         scores, latency_ms = scoring.result()
+    parts = np.split(np.arange(len(scores)), np.cumsum([len(table) for table in tables])[:-1])
     served = scores["probability"].to_numpy()
-    difference = float(np.abs(served[len(test) :] - expected).max())
+    difference = float(np.abs(served[parts[-1]] - expected).max())
     if not difference <= TOLERANCE:  # NaN too
         raise PipelineError(
             f"{model_uri} gives probabilities that differ by {difference:.3g} from those of Keras's network; it is not "
             "registered: its ONNX graph (pipeline/training/onnx_graph.py) is not that network"
         )
     tested = test[["id"]].merge(predictions, on="id", how="left")["probability"].to_numpy()
-    difference = float(np.abs(served[: len(test)] - tested).max())
+    difference = float(np.abs(served[parts[0]] - tested).max())
     if not difference <= _OTHER_DEVICE:  # NaN where a review was not scored
         raise PipelineError(
             f"{model_uri} gives probabilities that differ by {difference:.3g} from those of the stage `test`; run "
             "`dvc repro` so that model and predictions belong together"
         )
-    return evidence.with_labels(scores.head(len(test)), test), latency_ms
+    made = zip(parts[:-1], tables[:-1], strict=True)
+    return [evidence.with_labels(scores.iloc[rows], table) for rows, table in made], latency_ms
 
 
 def of_lengths(texts: list[str], tokenizer: SubwordTokenizer, max_tokens: int) -> Iterator[str]:

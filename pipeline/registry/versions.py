@@ -3,7 +3,7 @@
 import hashlib
 import json
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cached_property
@@ -147,14 +147,16 @@ def ensure_version(
     card: str,
     test: "pd.DataFrame",
     predictions: "pd.DataFrame",
+    others: "Sequence[pd.DataFrame]" = (),
 ) -> "ModelVersion":
     """Returns the one version of the candidate's weights, vocabulary, params and code, making it if there is none;
     `card` and the run that made it describe it.
 
     What an interrupted command left is completed: a model logged in full is taken, one logged in part is replaced.
-    The version comes last, in one transaction with its tags, when the model has scored the test reviews as it will be
-    served, and these scores are the run's evidence; so every version there is can be served, and what is served is what
-    is measured. Of two that were made at once the older one is taken.
+    The version comes last, in one transaction with its tags, when the model has scored the test reviews, and the tables
+    `others` (id, text, and label where they have one), as it will be served, and these scores are the run's evidence;
+    so every version there is can be served, and what is served is what is measured. Of two that were made at once the
+    older one is taken.
 
     Raises:
         PipelineError: the model does not load, or it scores otherwise than Keras does (see `parity.require_same`) or
@@ -167,10 +169,11 @@ def ensure_version(
         return version
     model_id, model_uri = logged_model(client, candidate)
     scores, latency_ms = parity.require_same(
-        model_uri, candidate.model, candidate.params["max_tokens"], test, predictions
+        model_uri, candidate.model, candidate.params["max_tokens"], test, predictions, others
     )
     identity = candidate.identity()
-    evidence.log_table(client, candidate.run_id, evidence.predictions_name(test, identity), scores)
+    for reviews, scored in zip((test, *others), scores, strict=True):
+        evidence.log_table(client, candidate.run_id, evidence.predictions_name(reviews, identity), scored)
     made = client.create_model_version(
         name,
         source=model_uri,

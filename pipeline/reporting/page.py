@@ -50,6 +50,7 @@ def page(found: Results, registry: Report, recurrence: Report, noise: Report | N
             "paired": {pair["second"]: rendering.paired_sentence(found, pair) for pair in found.comparison["pairs"]},
             "batching": rendering.batching_sentence(found),
             "noise": rendering.noise_sentence(noise) if noise else "",
+            "behaviour_noise": rendering.behaviour_noise_sentence(noise) if noise and "behaviour" in noise else "",
         },
     )
 

@@ -95,6 +95,16 @@ def noise_sentence(noise: Report) -> str:
     return f"Trained with {seeds} seeds, {reached} ({of_what}){apart}."
 
 
+def behaviour_noise_sentence(noise: Report) -> str:
+    """Says how many pairs of seeds of one model the gate lets pass in behaviour."""
+    pairs = noise["behaviour"]["pairs"]
+    share = pairs["passed"] / pairs["pairs"]
+    return (
+        f"Of {pairs['pairs']} pairs of trainings of one network with two seeds, one as challenger of the other, the "
+        f"gate lets {pairs['passed']} pass in behaviour ({share:.0%}) and takes {pairs['better'] or 'none'} for better."
+    )
+
+
 def batching_sentence(results: Results) -> str:
     """Says what bucketing by length saves."""
     train = results.batching["train"]

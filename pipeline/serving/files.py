@@ -9,6 +9,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from pipeline.data.copies import key
 from pipeline.data.tabular import Row, Types, json_line, kind_of, open_sink, open_source, require_known_suffix
 from pipeline.evaluation import evaluation_sets
 from pipeline.project import tables
@@ -172,8 +173,9 @@ def evaluate(uri: str | None, source: Path, name: str | None, **columns: Any) ->
     found = evaluation_sets.read_set(source, entry)
     _, probability, _ = load(uri).score(found.text)
     train = SPLIT_TABLES / "train.parquet"
-    training = read_table(train, ("text",))["text"].tolist() if train.exists() and find_spec("pandas") else None
-    return evaluation_sets.sentences(evaluation_sets.measure(found, probability, training), found.unusable)
+    readable = train.exists() and find_spec("pandas")
+    known = {key(text) for text in read_table(train, ("text",))["text"]} if readable else None
+    return evaluation_sets.sentences(evaluation_sets.measure(found, probability, known), found.unusable)
 
 
 def _require_writable(output: Path, quarantine: Path, source: Path) -> None:

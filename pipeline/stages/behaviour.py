@@ -1,13 +1,6 @@
 """Stage `behaviour`: `python -m pipeline.stages.behaviour <model>` runs the behavioural tests on one trained model."""
 
-from collections.abc import Sequence
-
-import numpy as np
-from numpy.typing import NDArray
-
-from pipeline.evaluation import behaviour
-from pipeline.evaluation.metrics import probability
-from pipeline.evaluation.scoring import logits_of
+from pipeline.evaluation import behaviour, scoring
 from pipeline.project.atomic import write_json
 from pipeline.project.params import load_params, model_argument
 from pipeline.project.paths import behaviour_file, model_file
@@ -20,13 +13,9 @@ def main() -> None:
     """Runs the tests on the model that the command line names, and writes what they found."""
     params = load_params()
     name = model_argument(params)
-    tokenizer, max_tokens = load_tokenizer(), params.tokenize.max_tokens
     print(f"testing {name} on {networks.prepare_device(seed=params.seed, deterministic=False)}", flush=True)
     logits = networks.scoring(networks.load_model(model_file(name), params.model(name)))
-
-    def scored(texts: Sequence[str]) -> NDArray[np.float64]:
-        return probability(logits_of(logits, tokenizer.encode_batch(texts, max_tokens)))
-
+    scored = scoring.probabilities(logits, load_tokenizer(), params.tokenize.max_tokens)
     write_json(behaviour_file(name), behaviour.report(scored, params.seed, params.evaluation_sets))
 
 

@@ -1,6 +1,5 @@
 """Behavioural tests find what they claim to find, are the same for the same seed, and a wrong file is told."""
 
-import re
 from collections.abc import Sequence
 from pathlib import Path
 from random import Random
@@ -9,6 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from conftest import ROOT
+from readers import reader
 
 from pipeline.evaluation import behaviour
 from pipeline.evaluation.behaviour import Suite, measure, read_suite
@@ -17,13 +17,6 @@ from pipeline.evaluation.significance import wilson_interval
 from pipeline.project.errors import DataError
 
 MOST_TEXTS = 5000
-POSITIVE = "good great wonderful excellent superb brilliant beautiful delightful loved liked like enjoyed enjoy admired"
-NEGATIVE = "bad terrible awful horrible boring dull stupid lame hated disliked despised detested regretted waste avoid"
-SIGN = dict.fromkeys([*POSITIVE.split(), "adored", "masterpiece", "recommended"], 1) | dict.fromkeys(
-    NEGATIVE.split(), -1
-)
-STRONGER = {"very", "really", "extremely", "truly", "incredibly"}
-WEAKER = {"slightly", "somewhat", "fairly", "little"}
 
 
 @pytest.fixture(scope="module")
@@ -34,36 +27,6 @@ def suite() -> Suite:
 @pytest.fixture(scope="module")
 def cases(suite: Suite, reviews: pd.DataFrame) -> list[behaviour.Case]:
     return suite.cases(reviews["text"].tolist(), seed=42)
-
-
-def reader(defect: str | None = None) -> behaviour.Scored:
-    """A reader who takes the last opinion of a text for the writer's, hears a negation and what strengthens; or who has
-    one defect."""
-
-    def probability(text: str) -> float:
-        score, negated, weight, said = 0.0, False, 1.0, False
-        words = re.findall(r"[a-z']+|[.,;?!]", text.lower())
-        for place, word in enumerate(words[: 25 if defect == "length" else None]):
-            if word in ("not", "never", "nobody") or word.endswith("n't"):
-                negated, said = defect != "negation", words[place + 1 : place + 2] in (["think"], ["say"])
-            elif word in (".", ";", "?", "!") or (word == "," and not said):
-                negated, said = False, False
-            elif word in STRONGER | WEAKER:
-                weight = 1.2 if (word in STRONGER) != (defect == "intensity") else 0.4
-            elif word in SIGN and not (defect == "vocabulary" and word[0] in "abdgl"):
-                first_alone = defect == "contrast" and score and "but" in words
-                if not first_alone and not (defect == "whose opinion" and score and {"critics", "friend"} & {*words}):
-                    score = SIGN[word] * weight * (-1 if negated else 1)
-                weight = 1.0
-        if words[-2:] == ["no", "."]:
-            score = -score
-        if (defect == "identity" and "muslim" in words) or (defect == "names" and "ivan" in words):
-            score -= 2
-        if defect == "robustness" and "https" in words:
-            score -= 2
-        return float(1 / (1 + np.exp(-2 * score)))
-
-    return lambda texts: np.array([probability(text) for text in texts])
 
 
 @pytest.mark.parametrize(

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from scipy.stats import binomtest
 
 from pipeline.project.errors import DataError, UsageError
-from pipeline.project.params import AccuracyFloor, GateParams, load_params
-from pipeline.registry import gate
+from pipeline.project.params import AccuracyFloor, BehaviourGateParams, GateParams, SpanCeilings, load_params
+from pipeline.registry import gate, gate_report
 
 PARAMS = GateParams(
     test="mcnemar",
@@ -25,6 +25,9 @@ PARAMS = GateParams(
     label_slice_margin=0.03,
     fresh_min_rows=200,
     min_accuracy=AccuracyFloor(imdb_reviews=0.8, sample=0.6),
+    behaviour=BehaviourGateParams(
+        margins={}, margin=0.2, lead=0.1, max_span=SpanCeilings(imdb_reviews={"identity": 0.5}, sample={})
+    ),
 )
 REVIEWS = 25_000
 ROWS = np.arange(REVIEWS)
@@ -324,7 +327,7 @@ def test_few_fresh_reviews_are_reported_alone() -> None:
     found = decide(BETTER, CHAMPION, fresh=on_fresh(90, 0, reviews=100))
     assert found.decision == "promoted" and found.figures["level"] == gate.spent_level(0.05, 1)
     assert "they are reported alone, as the gate counts them from 200 on" in found.reason
-    assert any(line.startswith("fresh ") for line in gate.report(found).splitlines())
+    assert any(line.startswith("fresh ") for line in gate_report.report(found).splitlines())
 
 
 def test_the_level_decides_how_sure_not_worse_must_be() -> None:
@@ -338,7 +341,7 @@ def test_latency_is_reported_and_decides_nothing() -> None:
     slow = decide(BETTER, CHAMPION, latency_ms={"challenger": 9000.0, "champion": 2}, looks=14)
     assert slow.decision == "promoted"
     assert slow.figures["latency_ms"] == {"challenger": 9000.0, "champion": 2.0}
-    text = gate.report(slow)
+    text = gate_report.report(slow)
     assert "look 14 at held-out reviews" in text
     assert "9000.0" in text
 
@@ -352,7 +355,7 @@ def test_figures_are_json_and_hold_all_that_the_decision_rests_on() -> None:
 
 
 def test_the_report_shows_models_comparisons_and_slices() -> None:
-    lines = gate.report(decide(BETTER, CHAMPION, EQUAL)).splitlines()
+    lines = gate_report.report(decide(BETTER, CHAMPION, EQUAL)).splitlines()
     assert lines[0] == "decision  promoted"
     for start in (
         "challenger ",

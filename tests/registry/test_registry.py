@@ -149,6 +149,7 @@ def test_every_decision_has_its_evidence(project: Path) -> None:
     assert second["evidence"]["figures"]["new_rows"] == 5
     assert second["evidence"]["figures"]["looks"] == 2
     assert set(second["evidence"]["figures"]["latency_ms"]) == {"challenger", "champion"}
+    assert second["evidence"]["figures"]["behaviour"]["capabilities"][0]["capability"] == "names"
     assert second["previous"] == first["hash"]
     assert {"when", "who", "reason", "git_commit", "dvc_lock_sha256"} <= set(second)
 
@@ -180,6 +181,36 @@ def test_on_another_test_set_the_champion_is_scored_anew(project: Path) -> None:
     assert figures["reviews"] == 40
     assert figures["looks"] == 2  # whichever test set the first was at
     assert figures["accuracy"]["champion"] == ((expected["logit"] > 0) == expected["label"]).mean()
+
+
+@pytest.mark.state("two")
+def test_with_other_behavioural_tests_both_are_scored_on_them(project: Path) -> None:
+    file = project / "behaviour/names.yaml"
+    file.write_text(file.read_text().replace("Omar", "Ivan").replace("names", "own"))
+    report = in_folder(project, "result = register()")
+    found = report["evidence"]["figures"]["behaviour"]
+    assert [one["capability"] for one in found["capabilities"]] == ["own"]
+    assert report["evidence"]["behaviour_sha256"] != lines(project)[0]["evidence"]["behaviour_sha256"]
+
+
+GUARD = """
+text,label
+A fine film.,positive
+A bad film.,negative
+"""
+
+
+@pytest.mark.state("two")
+def test_an_evaluation_set_with_a_guard_is_part_of_the_decision(project: Path) -> None:
+    (project / "data/evaluation_sets").mkdir(parents=True)
+    (project / "data/evaluation_sets/own.csv").write_text(GUARD.strip())
+    params = project / "params.yaml"
+    entry = "{own: {file: own.csv, guard: 0.5}}"
+    params.write_text(params.read_text().replace("evaluation_sets: {}", f"evaluation_sets: {entry}"))
+    evidence = in_folder(project, "result = register()")["evidence"]
+    (found,) = evidence["figures"]["evaluation_sets"]
+    assert (found["evaluation_set"], found["reviews"], found["margin"]) == ("own", 2, 0.5)
+    assert set(evidence["guards_sha256"]) == {"own"}
 
 
 EDITED = """

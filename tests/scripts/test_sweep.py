@@ -1,24 +1,45 @@
 """The sweep over seeds reports what its experiments found, as DVC and MLflow both have it."""
 
 import json
+import shutil
 import statistics
 import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import keras
+import numpy as np
+import pandas as pd
 import pytest
 from conftest import ROOT, edit_params
 from tracked_runs import committed, track_training
 
+from pipeline.data.sources import SAMPLE
+from pipeline.evaluation.metrics import probability
+from pipeline.project import atomic
 from pipeline.project.errors import DataError, UsageError
-from pipeline.project.paths import train_reports
+from pipeline.project.params import load_params
+from pipeline.project.paths import BEHAVIOUR, SPLIT_TABLES, VOCABULARY, model_file, train_reports
+from pipeline.served_model.tokenizer import SubwordTokenizer
+from pipeline.text.batching import pad
+from pipeline.text.vocabulary import build_vocabulary
 from pipeline.tracking import runs
+from pipeline.training import networks
 
 sys.path.insert(0, str(ROOT / "scripts"))
 import sweep
 
 SEEDS = (42, 43)
+MODELS = ("single", "stacked")
+TEMPLATES = ("{first} plays.", "I saw {first}.")
+TESTS = f"""
+capability: names
+tests:
+  - {{name: another name, kind: invariance, vary: first, templates: {list(TEMPLATES)}, cases: 2}}
+lexicons:
+  first: [Mary, Omar]
+"""
 
 
 def git(*arguments: str) -> str:
@@ -31,16 +52,58 @@ def accuracy(model: str, seed: int) -> float:
     return committed(train_reports(model) / "training.json")["metrics"]["best_val_accuracy"] + 0.001 * (seed - SEEDS[0])
 
 
-@pytest.fixture
-def swept(project: Path) -> Iterator[Path]:
-    """A repository whose two experiments are there, with the outputs and the runs of their trainings."""
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Vocabulary, validation reviews, behavioural tests, and networks of both seeds, `trained/<model>-<seed>.npz`."""
+    folder = tmp_path_factory.mktemp("trained")
+    reviews, params = pd.read_parquet(SAMPLE).head(60), load_params(ROOT / "params.yaml")
+    atomic.write_table(folder / SPLIT_TABLES / "validation.parquet", reviews)
+    atomic.write_text(folder / BEHAVIOUR / "names.yaml", TESTS)
+    tokenizer = SubwordTokenizer(build_vocabulary(reviews["text"], 600))
+    (folder / VOCABULARY).parent.mkdir(parents=True)
+    tokenizer.save(folder / VOCABULARY)
+    for model in MODELS:
+        for seed in SEEDS:
+            keras.utils.set_random_seed(seed)
+            network = networks.build_model(params.model(model), tokenizer.vocabulary_size)
+            networks.save_model(folder / f"trained/{model}-{seed}.npz", network, params.model(model))
+    return folder
+
+
+def put_model(model: str, seed: int) -> None:
+    """Puts the network of a seed where a training leaves it."""
+    model_file(model).parent.mkdir(parents=True, exist_ok=True)
+    shutil.copy(f"trained/{model}-{seed}.npz", model_file(model))
+
+
+def begin(project: Path, trained: Path, dvc_yaml: str) -> None:
+    """Makes the project a repository of Git and DVC with what `trained` holds."""
     runs.connect.cache_clear()
+    shutil.copytree(trained, project, dirs_exist_ok=True)
+    edit_params(project, gate__behaviour__margins={}, gate__behaviour__max_span__sample={"names": 0.2})
+    (project / "dvc.yaml").write_text(dvc_yaml)
+    (project / ".gitignore").write_text("/.sweep/\n/mlflow.db*\n/mlartifacts/\n")
     git("init", "--quiet")
-    git("add", "params.yaml")
+    dvc("init", "--quiet")
+
+
+def dvc(*arguments: str) -> None:
+    subprocess.run([sys.executable, "-m", "dvc", *arguments], check=True, stdout=subprocess.DEVNULL)
+
+
+@pytest.fixture
+def swept(project: Path, trained: Path) -> Iterator[Path]:
+    """A repository whose two experiments are there, with the outputs and the runs of their trainings."""
+    begin(project, trained, "stages:" + "".join(f"\n  {m}: {{cmd: 'true', outs: [models/{m}]}}" for m in MODELS))
+    git("add", "--all")
     git("commit", "--quiet", "-m", "params")
     head = git("rev-parse", "HEAD")
     for seed in SEEDS:
-        for model in ("single", "stacked"):
+        for model in MODELS:
+            put_model(model, seed)
+        dvc("commit", "--force", "--quiet")
+        git("add", "dvc.lock")
+        for model in MODELS:
             track_training(model, seed=seed, accuracy=accuracy(model, seed), **{"dvc.experiment": sweep.name(seed)})
         git("add", "reports")
         git("commit", "--quiet", "-m", sweep.name(seed))
@@ -73,6 +136,30 @@ def test_the_noise_is_mean_and_deviation_over_the_seeds(
     assert f"{accuracy('single', 43):.4f}" in capsys.readouterr().out
 
 
+def test_the_models_of_all_seeds_are_held_against_each_other_in_behaviour(
+    swept: Path, trained: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run(monkeypatch, "--seeds", "2")
+    found = json.loads((swept / "reports/noise.json").read_text())["behaviour"]
+    texts = {template: [template.format(first=name) for name in ("Mary", "Omar")] for template in TEMPLATES}
+    tokenizer, params = SubwordTokenizer.load(VOCABULARY), load_params()
+    spans = []
+    for model in MODELS:
+        failed = {}
+        for seed in SEEDS:
+            network = networks.load_model(trained / f"trained/{model}-{seed}.npz", params.model(model))
+            logits = {
+                template: networks.scoring(network)([pad(tokenizer.encode_batch(both, 1024))])[0]
+                for template, both in texts.items()
+            }
+            failed[str(seed)] = np.mean([len(set(logit > 0)) > 1 for logit in logits.values()])
+            spans.append(np.mean([np.ptp(probability(logit)) for logit in logits.values()]))
+        assert found["models"][model]["names"]["values"] == failed
+    assert found["largest_span"]["names"] == pytest.approx(max(spans), abs=1e-5)
+    assert found["pairs"]["pairs"] == 4  # of each model both as challenger of the other
+    assert found["pairs"]["margins"] == {"names": params.gate.behaviour.margin}
+
+
 def test_figures_on_which_dvc_and_mlflow_disagree_are_refused(swept: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     client = runs.connect()
     (changed, *_) = client.search_runs(["1"], "tags.dvc.experiment = 'seed-43' and tags.model = 'single'")
@@ -98,15 +185,17 @@ stages:
       outs:
         - reports/train/${item}: {cache: false}
         - reports/runs/${item}.json: {cache: false}
+        - models/${item}
 """
 EVALUATE = f"""
 import os, subprocess, sys
 sys.path[:0] = [{str(ROOT)!r}, {str(ROOT / "tests")!r}, {str(ROOT / "tests/scripts")!r}]
-from test_sweep import accuracy
+from test_sweep import accuracy, put_model
 from tracked_runs import track_training
 from pipeline.project.params import load_params
 
 model, seed = sys.argv[1], load_params().seed
+put_model(model, seed)
 track_training(model, seed=seed, accuracy=accuracy(model, seed), **{{"dvc.experiment": os.environ["DVC_EXP_NAME"]}})
 person = ["-c", "user.name=A test", "-c", "user.email=test@localhost"]
 subprocess.run(["git", "-C", "..", *person, "commit", "--quiet", "--allow-empty", "-m", "meanwhile"], check=True)
@@ -115,14 +204,10 @@ subprocess.run(["git", "-C", "..", *person, "commit", "--quiet", "--allow-empty"
 
 @pytest.mark.e2e
 def test_seeds_that_are_missing_run_in_a_clone_while_the_checkout_moves_on(
-    project: Path, monkeypatch: pytest.MonkeyPatch
+    project: Path, trained: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    runs.connect.cache_clear()
-    (project / "dvc.yaml").write_text(DVC_YAML)
+    begin(project, trained, DVC_YAML)
     (project / "evaluate.py").write_text(EVALUATE)
-    (project / ".gitignore").write_text("/.sweep/\n/mlflow.db*\n/mlartifacts/\n")
-    git("init", "--quiet")
-    subprocess.run([sys.executable, "-m", "dvc", "init", "--quiet"], check=True)
     git("add", "--all")
     git("commit", "--quiet", "-m", "project")
     head = git("rev-parse", "HEAD")
