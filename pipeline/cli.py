@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 from typer.core import TyperCommand
 
+from pipeline.labelling import commands as label_commands
 from pipeline.project.run_command import run_command
 from pipeline.project.tables import table
 from pipeline.registry import commands
@@ -204,6 +205,7 @@ def retrain(
 
 
 app.add_typer(commands.app, name="registry")
+app.add_typer(label_commands.app, name="labels")
 
 
 def main() -> None:

@@ -18,14 +18,10 @@ WEAKER = {"slightly", "somewhat", "fairly", "little"}
 
 def reader(defect: str | None = None, seed: int | None = None) -> behaviour.Scored:
     """A reader who takes the last opinion of a text for the writer's, hears a negation and what strengthens; or who has
-    one defect. With a seed, it has learnt as networks do: not every word of praise and blame, and from every other word
-    a little that is none of it."""
+    one defect. With a seed it has learnt as networks do: from every word a little that is none of its meaning."""
 
     def noise(word: str) -> float:
-        return Random(f"{seed} {word}").gauss(0, 0.4)
-
-    def is_unknown(word: str) -> bool:
-        return seed is not None and Random(f"{seed} forgot {word}").random() < 0.1
+        return Random(f"{seed} {word}").gauss(0, 0.5)
 
     def probability(text: str) -> float:
         score, negated, weight, said = 0.0, False, 1.0, False
@@ -37,7 +33,7 @@ def reader(defect: str | None = None, seed: int | None = None) -> behaviour.Scor
                 negated, said = False, False
             elif word in STRONGER | WEAKER:
                 weight = 1.2 if (word in STRONGER) != (defect == "intensity") else 0.4
-            elif word in SIGN and not is_unknown(word) and not (defect == "vocabulary" and word[0] in "abdgl"):
+            elif word in SIGN and not (defect == "vocabulary" and word[0] in "abdgl"):
                 first_alone = defect == "contrast" and score and "but" in words
                 if not first_alone and not (defect == "whose opinion" and score and {"critics", "friend"} & {*words}):
                     score = SIGN[word] * weight * (-1 if negated else 1)

@@ -125,7 +125,7 @@ def recorded(tmp_path_factory: pytest.TempPathFactory) -> Path:
                 else:
                     path.mkdir(parents=True, exist_ok=True)
                     (path / "train.parquet").write_text(f"{stage} {key}")
-                    for split in ("test", "validation", "fresh"):
+                    for split in ("test", "validation", "fresh", "corrections"):
                         (path / f"{split}.parquet").write_text(split)
     for missing in ("data/labelled/README.md", "data/evaluation_sets/README.md", "reports/noise.json"):
         (folder / missing).parent.mkdir(parents=True, exist_ok=True)

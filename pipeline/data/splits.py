@@ -5,6 +5,7 @@ import hashlib
 from typing import TYPE_CHECKING, Any
 
 from pipeline.data.copies import keyed
+from pipeline.data.verdicts import Verdict, obeyed
 from pipeline.project.errors import UsageError
 from pipeline.project.paths import PARAMS_FILE
 
@@ -27,19 +28,21 @@ def split_reviews(
     validation_fraction: float,
     fresh_rows: int,
     seed: int,
+    verdicts: dict[str, Verdict] | None = None,
 ) -> tuple[dict[str, "pd.DataFrame"], dict[str, Any]]:
     """Divides raw and new labelled reviews so that no text stands in two splits.
 
-    Test stays whole. From train go, in this order, the surplus copies of a text (the first stays) and the reviews
-    whose text also stands in test. Of the rest, `validation_fraction` becomes validation, stratified by label. The new
-    labelled reviews that `new_reviews` keeps go where `assigned` and `is_fresh` say. Rows keep their order, the new
-    ones last.
+    Test stays whole, with its labels; in the other tables a person's verdicts are obeyed first. From train go, in this
+    order, the surplus copies of a text (the first stays) and the reviews whose text also stands in test. Of the rest,
+    `validation_fraction` becomes validation, stratified by label. The new labelled reviews that `new_reviews` keeps go
+    where `assigned` and `is_fresh` say. Rows keep their order, the new ones last.
 
     Args:
         train, test, labelled: tables with the columns id, text, label.
         validation_fraction: share of the remaining training reviews, in (0, 1).
         fresh_rows: how many of the newest labelled reviews are held out from training, at most.
         seed: seed of the stratified draw.
+        verdicts: of `read_verdicts`.
 
     Returns:
         The tables `train`, `validation`, `test` and `fresh`, and a report: what was dropped and why, with an example
@@ -50,6 +53,8 @@ def split_reviews(
     """
     import pandas as pd
 
+    verdicts = verdicts or {}
+    (train, in_raw), (labelled, in_new) = obeyed(train, verdicts), obeyed(labelled, verdicts)
     train, test, labelled = keyed(train), keyed(test), keyed(labelled)
     surplus = train["key"].duplicated()
     in_test = ~surplus & train["key"].isin(test["key"])
@@ -67,7 +72,11 @@ def split_reviews(
     kept = pd.concat([remaining, new])
     near = kept[kept["key"].str[:NEAR].isin(test["key"].str[:NEAR])]
     report = {
-        "raw_rows": {"train": len(train), "test": len(test)},
+        "raw_rows": {"train": len(train) + in_raw["dropped"], "test": len(test)},
+        "verdicts": {
+            "texts": len(verdicts),
+            **{name: count + in_new[name] for name, count in in_raw.items()},
+        },
         "dropped_from_train": {"surplus_copies": int(surplus.sum()), "text_also_in_test": int(in_test.sum())},
         "texts_with_contradictory_labels": int(train.groupby("key")["label"].nunique().gt(1).sum()),
         "surplus_copies_kept_in_test": int(test["key"].duplicated().sum()),

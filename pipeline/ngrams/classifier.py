@@ -9,7 +9,7 @@ N-grams are hashed instead of listed (scikit-learn's HashingVectorizer), a sixth
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from zipfile import BadZipFile
 
 import numpy as np
@@ -19,6 +19,7 @@ from pipeline.project.errors import DataError
 
 if TYPE_CHECKING:
     from scipy.sparse import csr_matrix
+    from sklearn.feature_extraction.text import HashingVectorizer
 
 # Words with the n't of a negation split off, as in the Penn Treebank, and the punctuation between them.
 # It and MIN_REVIEWS were the best of three patterns and of 2 and 3 reviews in cross-validation on the training reviews.
@@ -46,7 +47,23 @@ class NgramClassifier:
 
     def logits(self, texts: Sequence[str]) -> NDArray[np.float64]:
         """Returns <float64>[len(texts)], the log-odds that each text is positive."""
-        return _presence(texts, self.max_ngram)[:, self.kept] @ self.weight + self.intercept
+        return self.logits_of(presence(texts, self.max_ngram))
+
+    def logits_of(self, counted: "csr_matrix") -> NDArray[np.float64]:
+        """Returns <float64>[texts], the log-odds of texts as `presence` has them."""
+        return counted[:, self.kept] @ self.weight + self.intercept
+
+    def contributions(self, text: str) -> dict[str, float]:
+        """Returns the n-grams of a text that are features, each with what it adds to the log-odds."""
+        found = list(dict.fromkeys(_vectorizer(self.max_ngram).build_analyzer()(text)))
+        buckets = _vectorizer(analyzer=lambda ngram: [ngram]).transform(found).indices  # one a row
+        place = np.searchsorted(self.kept, buckets).clip(max=len(self.kept) - 1)
+        features = self.kept[place] == buckets
+        return {
+            ngram: float(self.weight[at])
+            for ngram, at, is_feature in zip(found, place, features, strict=True)
+            if is_feature
+        }
 
     def save(self, path: Path) -> None:
         """Writes the classifier as NumPy arrays (`.npz`); the same one gives the same bytes."""
@@ -75,34 +92,41 @@ def fit_ngrams(texts: Sequence[str], label: np.ndarray, *, max_ngram: int, regul
     Raises:
         ValueError: only one label is present, or no n-gram stands in MIN_REVIEWS reviews.
     """
+    return fit_presence(presence(texts, max_ngram), label, max_ngram=max_ngram, regularization=regularization)
+
+
+def fit_presence(counted: "csr_matrix", label: np.ndarray, *, max_ngram: int, regularization: float) -> NgramClassifier:
+    """Fits the classifier to texts as `presence` has them; see `fit_ngrams`."""
     from sklearn.linear_model import LogisticRegression
 
-    presence = _presence(texts, max_ngram)
-    kept = np.flatnonzero(np.bincount(presence.indices, minlength=HASH_BUCKETS) >= MIN_REVIEWS)
-    presence = presence[:, kept]
-    ratio = _log_count_ratio(presence, np.asarray(label))
-    presence.data = ratio[presence.indices]
+    kept = np.flatnonzero(np.bincount(counted.indices, minlength=HASH_BUCKETS) >= MIN_REVIEWS)
+    features = counted[:, kept]
+    ratio = _log_count_ratio(features, np.asarray(label))
+    features.data = ratio[features.indices]
     classifier = LogisticRegression(C=regularization, max_iter=200)  # 20 iterations are usual
-    classifier.fit(presence, label)
+    classifier.fit(features, label)
     return NgramClassifier(max_ngram, kept, ratio * classifier.coef_[0], float(classifier.intercept_[0]))
 
 
-def _presence(texts: Sequence[str], max_ngram: int) -> "csr_matrix":
+def presence(texts: Sequence[str], max_ngram: int) -> "csr_matrix":
     """Returns <float32>[texts, HASH_BUCKETS], whether an n-gram stands in a text, sparse."""
+    return _vectorizer(max_ngram).transform(texts)
+
+
+def _vectorizer(max_ngram: int = 1, **options: Any) -> "HashingVectorizer":
     from sklearn.feature_extraction.text import HashingVectorizer
 
     return HashingVectorizer(
-        token_pattern=TOKEN_PATTERN,
-        ngram_range=(1, max_ngram),
+        **({"token_pattern": TOKEN_PATTERN, "ngram_range": (1, max_ngram)} | options),
         n_features=HASH_BUCKETS,
         binary=True,
         norm=None,
         alternate_sign=False,
         dtype=np.float32,
-    ).transform(texts)
+    )
 
 
-def _log_count_ratio(presence: "csr_matrix", label: np.ndarray) -> np.ndarray:
+def _log_count_ratio(counted: "csr_matrix", label: np.ndarray) -> np.ndarray:
     """Returns <float32>[features], r of Wang & Manning 2012, section 2.1: above 0 for an n-gram of positive reviews."""
-    positive, negative = (np.asarray(presence[label == side].sum(axis=0)).ravel() + SMOOTHING for side in (1, 0))
+    positive, negative = (np.asarray(counted[label == side].sum(axis=0)).ravel() + SMOOTHING for side in (1, 0))
     return np.log((positive / positive.sum()) / (negative / negative.sum())).astype(np.float32)

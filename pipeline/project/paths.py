@@ -23,6 +23,7 @@ EVALUATION_SETS = Path("data/evaluation_sets")
 LABELLED = Path("data/labelled")
 LABELLED_REVIEWS = LABELLED / "reviews"
 LABELLED_POINTER = LABELLED / "reviews.dvc"
+VERDICTS = LABELLED / "verdicts.csv"
 INCOMING = Path("data/incoming")
 ACCEPTED = Path("data/accepted")
 QUARANTINE = Path("data/quarantine")

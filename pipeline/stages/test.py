@@ -1,6 +1,7 @@
 """Stage `test`: `python -m pipeline.stages.test <model>` measures one trained model on the test split, which no other
 stage scores: a look at it is counted and paid for (`registry.gate`)."""
 
+from pipeline.evaluation.corrections import corrected
 from pipeline.evaluation.predictions import measure, predict
 from pipeline.project.atomic import write_json, write_table
 from pipeline.project.params import load_params, model_argument
@@ -17,7 +18,7 @@ def main() -> None:
     classifier = networks.load_model(model_file(name), params.model(name))
     predictions = predict(networks.scoring(classifier), "test")
     write_table(predictions_file(name), predictions)
-    write_json(metrics_file(name), measure(predictions, params.evaluate, params.seed))
+    write_json(metrics_file(name), measure(predictions, params.evaluate, params.seed) | corrected(predictions))
 
 
 if __name__ == "__main__":

@@ -1,5 +1,6 @@
 """Stage `test_ngrams`: the n-gram classifier on the test split."""
 
+from pipeline.evaluation.corrections import corrected
 from pipeline.evaluation.metrics import probability
 from pipeline.evaluation.significance import report
 from pipeline.ngrams.classifier import NgramClassifier
@@ -23,8 +24,9 @@ def main() -> None:
     logit = NgramClassifier.load(NGRAMS_FILE).logits(test["text"].tolist())
     bins, samples = params.evaluate.calibration_bins, params.evaluate.bootstrap_samples
     tested = report(test["label"].to_numpy(), logit, bins=bins, samples=samples, seed=params.seed)
-    write_table(predictions_file(NGRAMS), test[["id", "label"]].assign(logit=logit, probability=probability(logit)))
-    write_json(metrics_file(NGRAMS), tested)
+    predictions = test[["id", "label"]].assign(logit=logit, probability=probability(logit))
+    write_table(predictions_file(NGRAMS), predictions)
+    write_json(metrics_file(NGRAMS), tested | corrected(predictions))
 
 
 if __name__ == "__main__":

@@ -72,6 +72,8 @@ def test_the_stages_report_under_the_models_metric_names(tmp_path: Path, monkeyp
     for split, table in tables.items():
         write_table(SPLIT_TABLES / f"{split}.parquet", table)
 
+    corrected = pd.DataFrame({"id": TEST["id"].head(3), "corrected_label": [-1, *(1 - TEST["label"].iloc[1:3])]})
+    write_table(SPLIT_TABLES / "corrections.parquet", corrected)
     ngrams_stage.main()
     tested_stage.main()
 
@@ -79,7 +81,11 @@ def test_the_stages_report_under_the_models_metric_names(tmp_path: Path, monkeyp
     predictions = pd.read_parquet(predictions_file(NGRAMS))
     assert predictions.columns.tolist() == ["id", "label", "logit", "probability"]
     assert predictions["id"].tolist() == TEST["id"].tolist()
-    assert report["accuracy"] == ((predictions["probability"] > 0.5) == predictions["label"]).mean()
+    right = ((predictions["probability"] > 0.5) == predictions["label"]).to_numpy().copy()
+    assert report["accuracy"] == right.mean()
+    right[1:3] = ~right[1:3]
+    assert report["corrected"]["accuracy"] == right[1:].mean()
+    assert (report["corrected"]["turned"], report["corrected"]["dropped"]) == (2, 1)
     assert all(isinstance(report[name], float) for name in metrics.METRICS)
     assert 0.7 < evaluated["validation"]["accuracy"] < 1 and "fresh" not in evaluated
     assert evaluated["features"] > 1000

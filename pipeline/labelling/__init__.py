@@ -1,0 +1,1 @@
+"""Labels that are likely to be wrong, and what people decide about them."""
