@@ -9,7 +9,7 @@ from pipeline.evaluation import behaviour
 
 POSITIVE = "good great wonderful excellent superb brilliant beautiful delightful loved liked like enjoyed enjoy admired"
 NEGATIVE = "bad terrible awful horrible boring dull stupid lame hated disliked despised detested regretted waste avoid"
-SIGN = dict.fromkeys([*POSITIVE.split(), "adored", "masterpiece", "recommended"], 1) | dict.fromkeys(
+SIGN = dict.fromkeys([*POSITIVE.split(), "adored", "masterpiece", "recommended", "again"], 1) | dict.fromkeys(
     NEGATIVE.split(), -1
 )
 STRONGER = {"very", "really", "extremely", "truly", "incredibly"}

@@ -34,8 +34,9 @@ MINIMUM_FUNCTIONALITY, INVARIANCE, DIRECTIONAL = "minimum functionality", "invar
 ADDED_SENTENCE = "added sentence"
 LONGEST_WORDS = 300
 """Words of the longest review that is perturbed: a short one shows as much, in less time."""
+DIRECTIONS = ("lower", "higher", "not lower", "not higher")
 TOLERANCE = 0.1
-"""How far a probability may move to the wrong side; CheckList's own tests allow as much."""
+"""How far a probability may move to the wrong side (CheckList's own tests allow as much), and must to the right one."""
 _SHOWN = 3
 _DRAWN = 8
 """So many fillings are drawn for each that is wanted; some have the same word twice."""
@@ -54,7 +55,7 @@ class Test(BaseModel):
 
     name: str
     kind: Literal["minimum functionality", "invariance", "directional expectation"]
-    expect: Literal["positive", "negative", "not lower", "not higher"] | None = None
+    expect: Literal["positive", "negative", "lower", "higher", "not lower", "not higher"] | None = None
     templates: _Templates | None = None
     vary: str | None = None
     perturbation: str | None = None
@@ -63,7 +64,7 @@ class Test(BaseModel):
 
     @model_validator(mode="after")
     def _fits_together(self) -> "Test":
-        expected = {MINIMUM_FUNCTIONALITY: ("positive", "negative"), DIRECTIONAL: ("not lower", "not higher")}
+        expected = {MINIMUM_FUNCTIONALITY: ("positive", "negative"), DIRECTIONAL: DIRECTIONS}
         if self.expect not in expected.get(self.kind, (None,)):
             one_of = " or ".join(expected.get(self.kind, ("none",)))
             raise ValueError(f"expect of a test of {self.kind} is {one_of}, found {self.expect}")
@@ -315,8 +316,11 @@ class _Judged:
             return self.span if len({probability > 0.5 for probability in self.probability}) > 1 else 0.0
         if self.test.kind == MINIMUM_FUNCTIONALITY:
             return 0.0 if (first > 0.5) == (self.test.expect == "positive") else abs(first - 0.5) + 1e-9
-        wrong = first - last if self.test.expect == "not lower" else last - first
-        return max(wrong - TOLERANCE, 0.0)
+        risen = last - first
+        short = {"lower": risen + TOLERANCE, "higher": TOLERANCE - risen}.get(str(self.test.expect))
+        if short is None:
+            short = (risen if self.test.expect == "not higher" else -risen) - TOLERANCE
+        return max(short, 0.0)
 
 
 def _summary(test: Test, judged: Sequence[_Judged]) -> dict[str, Any]:

@@ -96,9 +96,15 @@ def test_an_invariance_counts_changed_labels_and_spans(tmp_path: Path) -> None:
         ("not lower", 0.5, False),
         ("not higher", 0.2, True),
         ("not higher", -0.5, False),
+        ("lower", -0.2, False),
+        ("lower", -0.05, True),
+        ("higher", 0.2, False),
+        ("higher", 0.0, True),
     ],
 )
-def test_a_direction_may_be_missed_by_the_tolerance(tmp_path: Path, expect: str, moved: float, fails: bool) -> None:
+def test_a_direction_may_be_missed_or_must_be_taken_by_the_tolerance(
+    tmp_path: Path, expect: str, moved: float, fails: bool
+) -> None:
     templates = '[["It is {who}.", "So is {who}."]]'
     suite = written(tmp_path, f"- {{name: a, kind: directional expectation, expect: {expect}, templates: {templates}}}")
 
