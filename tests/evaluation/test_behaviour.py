@@ -102,7 +102,7 @@ def test_an_invariance_counts_changed_labels_and_spans(tmp_path: Path) -> None:
         ("higher", 0.0, True),
     ],
 )
-def test_a_direction_may_be_missed_or_must_be_taken_by_the_tolerance(
+def test_a_direction_is_missed_or_taken_by_the_tolerance(
     tmp_path: Path, expect: str, moved: float, fails: bool
 ) -> None:
     templates = '[["It is {who}.", "So is {who}."]]'
