@@ -60,7 +60,7 @@ def single() -> versions.Candidate:
     """Returns the `single` of `dvc repro` as a candidate of no run."""
     params = load_params()
     served = params.model("single").model_dump() | params.tokenize.model_dump()
-    return versions.Candidate("single", "", "benchmark", served, val_accuracy=0.5, val_loss=0.7)
+    return versions.Candidate("single", "", "benchmark", served, val_accuracy=0.5, val_loss=0.7, unsure=[0.05, 0.95])
 
 
 def write_served_model(folder: Path, candidate: versions.Candidate) -> Path:

@@ -87,7 +87,7 @@ def predict(
     model: ModelUri = None,
     json: Annotated[bool, typer.Option("--json", help="Print one JSON object a line.")] = False,
 ) -> None:
-    """Score reviews: label, probability of positive, and logit."""
+    """Score reviews: label, probability of positive, logit, and whether the answer is sure."""
     from pipeline.serving import files, models
 
     given = [text.removeprefix(_REVIEW) for text in texts or ()]

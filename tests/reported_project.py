@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 from conftest import ROOT
 
-from pipeline.evaluation import behaviour, comparison, metrics, significance
+from pipeline.evaluation import behaviour, comparison, metrics, selective, significance
 from pipeline.project import atomic, paths
 from pipeline.project.training_record import write_run
 from pipeline.reporting import results
@@ -80,6 +80,7 @@ def behavioural() -> dict[str, Any]:
     cases = suite.cases([f"{text} It was made in 1987 in Paris by John." for text in TEXT], seed=42)
     found = behaviour.measure(suite, cases, lambda texts: np.linspace(0, 1, len(texts)))
     on_own = {"reviews": 488, "accuracy": 0.51, "interval": [0.46, 0.55], "unusable_rows": 2, "also_in_train": 240}
+    on_own |= {"sure": {"share": 0.4, "accuracy": 0.6, "interval": [0.5, 0.7]}}
     return found | {"evaluation_sets": {"rewritten": on_own | {"pairs": 244, "both_right": 0.367}}}
 
 
@@ -121,6 +122,9 @@ def write(folder: Path, models: Mapping[str, float] = TWO, *, fresh: bool = Fals
     for name, table in tables.items():
         label, logit = table["label"].to_numpy(), table["logit"].to_numpy()
         found = significance.report(label, logit, bins=15, samples=100, seed=42)
+        promised = selective.on_held_out({"validation": table}, 0.8)["validation"]["sure"]
+        sure = selective.is_sure(table["probability"].to_numpy(), promised["band"])
+        found["sure"] = promised | selective.report(label, table["probability"].to_numpy(), sure, LENGTH)
         atomic.write_table(paths.predictions_file(name), table)
         atomic.write_json(paths.behaviour_file(name), behavioural())
         if name == paths.NGRAMS:
@@ -180,6 +184,7 @@ def write_data_reports() -> None:
         "surplus_copies_kept_in_test": 201,
         "near_copies": {"first_characters": 120, "text_also_in_test": 7},
         "labelled": {"rows": 0, "kept": 0},
+        "verdicts": {"texts": 0, "turned": 0, "dropped": 0},
         "rows": {"train": 22_300, "validation": 2_478, "test": REVIEWS, "fresh": 0},
     }
     expectations = [expectation("at least 30% of the texts hold no HTML line break", 14_665)]

@@ -24,6 +24,7 @@ from ruamel.yaml.error import YAMLError
 from pipeline.data.copies import key
 from pipeline.evaluation import evaluation_sets
 from pipeline.evaluation.perturbations import PERTURBATIONS
+from pipeline.evaluation.selective import read_band
 from pipeline.evaluation.significance import wilson_interval
 from pipeline.project.atomic import read_table
 from pipeline.project.errors import DataError, one_line
@@ -129,8 +130,8 @@ class Suite:
         ]
 
 
-def report(scored: Scored, seed: int, sets: Mapping[str, EvaluationSet]) -> dict[str, Any]:
-    """Runs the project's behavioural tests, made with this seed, on a classifier, and measures it on evaluation sets;
+def report(model: str, scored: Scored, seed: int, sets: Mapping[str, EvaluationSet]) -> dict[str, Any]:
+    """Runs the project's behavioural tests, made with this seed, on a candidate, and measures it on evaluation sets;
     see `measure`, and `evaluation_sets.report` for what stands under that name.
 
     Raises:
@@ -139,7 +140,7 @@ def report(scored: Scored, seed: int, sets: Mapping[str, EvaluationSet]) -> dict
     suite = read_suite(BEHAVIOUR)
     found = measure(suite, suite.cases(_texts("validation"), seed), scored)
     known = {key(text) for text in _texts("train")} if sets else set()
-    return found | {"evaluation_sets": evaluation_sets.report(sets, scored, known)}
+    return found | {"evaluation_sets": evaluation_sets.report(sets, scored, known, read_band(model))}
 
 
 def _texts(split: str) -> list[str]:

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from pipeline.data.copies import key
 from pipeline.data.tabular import kind_of, open_source
+from pipeline.evaluation import selective
 from pipeline.evaluation.significance import wilson_interval
 from pipeline.project.errors import DataError
 from pipeline.project.params import EvaluationSet
@@ -96,10 +97,17 @@ def report(
     entries: Mapping[str, EvaluationSet],
     scored: Callable[[Sequence[str]], NDArray[np.float64]],
     known: Set[str],
+    band: selective.Band,
 ) -> dict[str, Any]:
-    """Returns what `measure` says of each of the evaluation sets in params.yaml, by name."""
-    read = {name: read_entry(name, entry) for name, entry in entries.items()}
-    return {name: measure(found, scored(found.text), known) for name, found in read.items()}
+    """Returns what `measure` says of each of the evaluation sets in params.yaml, by name, and of the answers outside
+    the band under `sure`, as `selective.report` does."""
+    measured = {}
+    for name, entry in entries.items():
+        found = read_entry(name, entry)
+        probability = scored(found.text)
+        sure = selective.report(found.label, probability, selective.is_sure(probability, band))
+        measured[name] = measure(found, probability, known) | {"sure": sure}
+    return measured
 
 
 def sentences(measured: Mapping[str, Any], unusable: Mapping[str, int]) -> str:
@@ -110,9 +118,18 @@ def sentences(measured: Mapping[str, Any], unusable: Mapping[str, int]) -> str:
     ]
     if "pairs" in measured:
         lines.append(f"both right in {measured['both_right']:.1%} of {measured['pairs']:,} pairs")
+    if sure := measured.get("sure"):
+        lines.append(f"sure of {sure['share']:.1%} of its answers" + _right(sure))
     if measured["also_in_train"]:
         lines.append(f"{measured['also_in_train']:,} of the texts stand among the training reviews: there it is memory")
     if unusable:
         most = "; ".join(f"{count:,} × {reason}" for reason, count in Counter(unusable).most_common(5))
         lines.append(f"{measured['unusable_rows']:,} rows cannot be used: {most}")
     return "\n".join(lines)
+
+
+def _right(sure: Mapping[str, Any]) -> str:
+    if "accuracy" not in sure:
+        return ""
+    low, high = sure["interval"]
+    return f", of which {sure['accuracy']:.4f} are right ({low:.4f} to {high:.4f})"

@@ -240,6 +240,13 @@ class EvaluationSet(_Section):
     guard: float | None = Field(None, ge=0, lt=1)
 
 
+class ServeParams(_Section):
+    """`promise`: the share of the answers that a version calls sure that is right, on reviews like the validation
+    split's."""
+
+    promise: float = Field(gt=0.5, lt=1)
+
+
 class Params(_Section):
     """The whole of `params.yaml`."""
 
@@ -253,6 +260,7 @@ class Params(_Section):
     models: Annotated[dict[ModelName, ModelParams], Field(min_length=1)]
     evaluate: EvaluateParams
     evaluation_sets: dict[ModelName, EvaluationSet]
+    serve: ServeParams
     gate: GateParams
     retrain: RetrainParams
 

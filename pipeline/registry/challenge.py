@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipeline.data import drift
-from pipeline.evaluation import comparison
+from pipeline.evaluation import comparison, selective
 from pipeline.project.atomic import read_json, read_table, read_text, write_json
 from pipeline.project.errors import DataError
 from pipeline.project.locks import exclusive
@@ -84,7 +84,15 @@ def _candidate(client: "MlflowClient", model: str) -> Candidate:
     same = (
         run.info.run_id for run in runs.trained(client, weights) if versions.params_digest(run.data.params) == digest
     )
-    return Candidate(model, next(same, run_id), weights, params, metrics["best_val_accuracy"], metrics["best_val_loss"])
+    return Candidate(
+        model,
+        next(same, run_id),
+        weights,
+        params,
+        metrics["best_val_accuracy"],
+        metrics["best_val_loss"],
+        selective.read_band(model),
+    )
 
 
 def _register(params: Params, candidates: list[Candidate]) -> dict[str, Any]:

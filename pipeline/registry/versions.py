@@ -49,7 +49,8 @@ _EXAMPLE = ("A film that stays with you for days.", "Two hours that I will never
 
 @dataclass(frozen=True)
 class Candidate:
-    """A trained model to register; `params` are those that it is served with."""
+    """A trained model to register; `params` are those that it is served with, `unsure` is the band of probabilities in
+    which it says so (`evaluation.selective`)."""
 
     model: str
     run_id: str
@@ -57,6 +58,7 @@ class Candidate:
     params: Mapping[str, Any]
     val_accuracy: float
     val_loss: float
+    unsure: list[float] | None
 
     @cached_property
     def files(self) -> dict[str, bytes]:
@@ -68,7 +70,7 @@ class Candidate:
         from pipeline.training import networks, onnx_graph
 
         params, _, weights = networks.read_model(model_file(self.model))
-        settings = {"max_tokens": self.params["max_tokens"], "threshold": THRESHOLD}
+        settings = {"max_tokens": self.params["max_tokens"], "threshold": THRESHOLD, "unsure": self.unsure}
         return {name: _code(name) for name in _CODE} | {
             "vocabulary.txt": VOCABULARY.read_bytes(),
             "network.onnx": onnx_graph.onnx_graph(params, weights),
@@ -261,7 +263,14 @@ def log_model(candidate: Candidate) -> "ModelInfo":
 
     signature = ModelSignature(
         inputs=Schema([ColSpec("string", "text")]),
-        outputs=Schema([ColSpec("string", "label"), ColSpec("double", "probability"), ColSpec("double", "logit")]),
+        outputs=Schema(
+            [
+                ColSpec("string", "label"),
+                ColSpec("double", "probability"),
+                ColSpec("double", "logit"),
+                ColSpec("boolean", "sure"),
+            ]
+        ),
     )
     mlflow.set_experiment(runs.EXPERIMENT)  # where the files go; the run alone does not say it
     with tempfile.TemporaryDirectory() as temporary:

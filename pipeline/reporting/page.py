@@ -36,6 +36,8 @@ def page(found: Results, registry: Report, recurrence: Report, noise: Report | N
         best=found.best,
         closest=found.closest,
         rows=results.measured(found.models),
+        promised={name: model.validation["sure"] for name, model in found.models.items()}
+        | {NGRAMS: found.ngrams["validation"]["sure"]},
         verdict=rendering.verdict,
         figures={name: Markup(on_page(svg)) for name, svg in _figures(found, recurrence).items()},
         data_docs=(DATA_DOCS / "index.html").relative_to(REPORT_PAGE.parent).as_posix(),

@@ -36,12 +36,14 @@ Report = dict[str, Any]
 @dataclass(frozen=True)
 class ModelResults:
     """What was reported of one model; `training` is the same for the same weights, `metrics` are those of the test
-    split, `fresh` those of the fresh reviews, None where there are none, and `gates` None where its cell is no LSTM."""
+    split, `validation` and `fresh` those of these, the latter None where there are none, and `gates` None where its cell
+    is no LSTM."""
 
     name: str
     training: Report
     metrics: Report
     fresh: Report | None
+    validation: Report
     padding: Report
     gates: Report | None
 
@@ -124,12 +126,13 @@ def measured(models: Iterable[str]) -> list[tuple[str, Report, Report]]:
 
 
 def _tested(name: str) -> Report:
-    return read_json(metrics_file(name), ("accuracy", "intervals", "confusion", "slices"))
+    return read_json(metrics_file(name), ("accuracy", "intervals", "confusion", "slices", "sure"))
 
 
 def _ngrams() -> Report:
-    tested = read_json(metrics_file(NGRAMS), ("accuracy", "intervals", "confusion"))
-    return tested | {"features": read_json(evaluated_file(NGRAMS), ("features",))["features"]}
+    tested = read_json(metrics_file(NGRAMS), ("accuracy", "intervals", "confusion", "sure"))
+    evaluated = read_json(evaluated_file(NGRAMS), ("features", "validation"))
+    return tested | {"features": evaluated["features"], "validation": evaluated["validation"]}
 
 
 def _behaviour(name: str) -> Report:
@@ -138,12 +141,13 @@ def _behaviour(name: str) -> Report:
 
 def _model(name: str) -> ModelResults:
     folder = evaluation_reports(name)
-    gates = folder / "gates.json"
+    gates, evaluated = folder / "gates.json", read_json(evaluated_file(name), ("validation",))
     return ModelResults(
         name,
         training=read_training(name),
         metrics=_tested(name),
-        fresh=read_json(evaluated_file(name), ("validation",)).get("fresh"),
+        fresh=evaluated.get("fresh"),
+        validation=evaluated["validation"],
         padding=read_json(folder / "padding_study.json", ("masked", "unmasked", "widths", "reviews")),
         gates=read_json(gates) if gates.exists() else None,
     )

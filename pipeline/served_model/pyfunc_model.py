@@ -31,7 +31,7 @@ class RawTextSentiment(PythonModel):
         """Scores each row of the string column `text`, in the caller's order and with the caller's index.
 
         Returns:
-            label (`negative` or `positive`), probability (of positive) and logit.
+            label (`negative` or `positive`), probability (of positive), logit and sure.
 
         Raises:
             MlflowException: INVALID_PARAMETER_VALUE (HTTP 400), naming the row, counted from 0, for text that cannot

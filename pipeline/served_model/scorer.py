@@ -6,11 +6,12 @@ settings. Copied anywhere, it is a package of its own:
     from served_model.scorer import Scorer
 
     scores = Scorer().score(["A film that stays with you for days."])
-    scores.label, scores.probability, scores.logit
+    scores.label, scores.probability, scores.logit, scores.sure
 """
 
 import json
 import os
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -25,6 +26,10 @@ LABELS = np.array(["negative", "positive"], object)
 BATCH_TOKENS = 2**13
 """Tokens of a batch, padding included; benchmarks/serving.py's `single`: twice or half as many are no faster."""
 BATCH_ROWS = 512
+_WORD = re.compile(r"[^\W\d_]{3}")
+"""Begins a subword that is a word, or enough of one."""
+_MOST_BYTES = 0.5
+"""Share of tokens that are single bytes, the vocabulary's way of spelling what it does not have."""
 
 
 class Scores(NamedTuple):
@@ -33,6 +38,7 @@ class Scores(NamedTuple):
     label: NDArray[np.object_]  # "negative" or "positive"
     probability: NDArray[np.float64]  # of positive
     logit: NDArray[np.float64]
+    sure: NDArray[np.bool_]  # whether the answer is one of those that the model's promise is about
 
 
 class Scorer:
@@ -56,22 +62,41 @@ class Scorer:
         settings = json.loads((folder / "settings.json").read_text(encoding="utf-8"))
         self._max_tokens = settings["max_tokens"]
         self._threshold = settings["threshold"]
+        self._unsure = settings["unsure"]
         self._tokenizer = SubwordTokenizer.load(folder / "vocabulary.txt")
         self._session = _session(folder / "network.onnx")
         self._threads = threads or _default_threads()
+        self._is_word = np.zeros(self._tokenizer.vocabulary_size, bool)
+        self._is_word[1 : 1 + len(self._tokenizer.subwords)] = [_WORD.match(one) for one in self._tokenizer.subwords]
         # A vocabulary that is larger than the network's embedding fails here.
         self._score([np.array([self._tokenizer.vocabulary_size - 1], np.int32)])
 
     def score(self, texts: Iterable[str]) -> Scores:
-        """Returns label, probability of positive, and logit of each of `texts`.
+        """Returns label, probability of positive, and logit of each of `texts`, and whether the answer is sure: its
+        probability lies outside the band that was fitted on validation, and its text is like what the model learnt
+        from: not mostly single bytes, and with a known word.
 
         Raises:
             UnencodableText: a text cannot be scored: it is missing, no string, blank, or holds half of a surrogate
                 pair. The message begins with its row, counted from 0. It is a ValueError.
         """
-        logit = self.logits(self.encode(texts))
+        token_ids = self.encode(texts)
+        logit = self.logits(token_ids)
         probability = (1 + np.tanh(logit / 2)) / 2  # the logistic function, without overflow
-        return Scores(LABELS[(probability > self._threshold).astype(int)], probability, logit)
+        label = LABELS[(probability > self._threshold).astype(int)]
+        return Scores(label, probability, logit, self._outside(probability) & self._familiar(token_ids))
+
+    def _outside(self, probability: NDArray[np.float64]) -> NDArray[np.bool_]:
+        if self._unsure is None:  # no band keeps the promise
+            return np.zeros(len(probability), bool)
+        low, high = self._unsure
+        return (probability <= low) | (probability >= high)
+
+    def _familiar(self, token_ids: Sequence[NDArray[np.int32]]) -> NDArray[np.bool_]:
+        first_byte = 1 + len(self._tokenizer.subwords)
+        return np.array(
+            [self._is_word[ids].any() and (ids >= first_byte).mean() <= _MOST_BYTES for ids in token_ids], bool
+        )
 
     def encode(self, texts: Iterable[str]) -> list[NDArray[np.int32]]:
         """Returns the token ids that the network reads of each text: <int32>[tokens], at most `max_tokens`. Raises as

@@ -11,19 +11,25 @@ from typing import Any, BinaryIO
 
 from pipeline.data.copies import key
 from pipeline.data.tabular import Row, Types, json_line, kind_of, open_sink, open_source, require_known_suffix
-from pipeline.evaluation import evaluation_sets
+from pipeline.evaluation import evaluation_sets, selective
 from pipeline.project import tables
 from pipeline.project.atomic import atomic_write, read_table
 from pipeline.project.errors import DataError, UsageError
 from pipeline.project.params import EvaluationSet, load_params
 from pipeline.project.paths import SPLIT_TABLES
 from pipeline.served_model.tokenizer import why_unusable
-from pipeline.serving.models import SCORES, load, score_texts
+from pipeline.serving.models import SCORE_TYPES, SCORES, columns, load, score_texts
 
 CHUNK_ROWS = 4096
 CHUNK_CHARACTERS = 2**23
 """A chunk ends at either limit: rows enough to be sorted by length, and a few dozen megabytes at most."""
 SHOWN_CHARACTERS = 72
+_SHOWN: dict[str, Callable[[Any], str]] = {
+    "label": str,
+    "probability": "{:.4f}".format,
+    "logit": "{: .3f}".format,
+    "sure": lambda sure: "yes" if sure else "no",
+}
 _LONGEST_NAME = 220
 """Bytes: Linux takes 255, some of which a name has more while the file is written."""
 
@@ -62,16 +68,17 @@ def read_lines(stream: BinaryIO) -> list[str]:
 
 def table(texts: Sequence[str], scores: Sequence[Mapping[str, Any]]) -> str:
     """Returns the scores as lines of text, each with the beginning of its review."""
-    rows = [(*SCORES, "review")]
+    shown_scores = [name for name in SCORE_TYPES if scores and name in scores[0]] or SCORES
+    rows = [(*shown_scores, "review")]
     for text, score in zip(texts, scores, strict=True):
         shown = "".join(character if character.isprintable() else "\ufffd" for character in " ".join(text.split()))
         shown = shown if len(shown) <= SHOWN_CHARACTERS else shown[: SHOWN_CHARACTERS - 1] + "…"
-        rows.append((score["label"], f"{score['probability']:.4f}", f"{score['logit']: .3f}", shown))
+        rows.append((*(_SHOWN[name](score[name]) for name in shown_scores), shown))
     return tables.table(rows)
 
 
 def json_lines(texts: Sequence[str], scores: Sequence[Mapping[str, Any]]) -> str:
-    """Returns text, label, probability and logit of each review as JSON, one a line."""
+    """Returns the text and the scores of each review as JSON, one a line."""
     rows = ({"text": text, **score} for text, score in zip(texts, scores, strict=True))
     return "".join(map(json_line, rows)).removesuffix("\n")
 
@@ -114,7 +121,7 @@ def score_file(
             "name the one that holds the text with --text-column"
         )
     model = load(uri)
-    names, types = _output_columns(opened.types)
+    names, types = _output_columns(opened.types, columns(model))
     reasons: Counter[str] = Counter()
     scored = 0
     with ExitStack() as files:
@@ -132,8 +139,8 @@ def score_file(
                     good.append(row.values)
             if good:
                 scores = score_texts(model, [values[text_column] for values in good])
-                columns = ({names[column]: value for column, value in values.items()} for values in good)
-                write([given | score for given, score in zip(columns, scores, strict=True)])
+                kept = ({names[column]: value for column, value in values.items()} for values in good)
+                write([given | score for given, score in zip(kept, scores, strict=True)])
                 scored += len(good)
             progress(chunk[-1].position, opened.size)
     if not reasons:
@@ -152,9 +159,9 @@ def score_file(
     return "\n".join(sentences)
 
 
-def evaluate(uri: str | None, source: Path, name: str | None, **columns: Any) -> str:
+def evaluate(uri: str | None, source: Path, name: str | None, **keys: Any) -> str:
     """Measures a model on the labelled texts of `source`; `name` is an entry of evaluation_sets in params.yaml, without
-    it `columns` are the keys of one.
+    it `keys` are those of one.
 
     Returns:
         What was found, a sentence a line.
@@ -165,17 +172,21 @@ def evaluate(uri: str | None, source: Path, name: str | None, **columns: Any) ->
         DataError: as in `evaluation_sets.read_set`.
     """
     if name is None:
-        entry = EvaluationSet(file=f"texts{require_known_suffix(source)}", **columns)
+        entry = EvaluationSet(file=f"texts{require_known_suffix(source)}", **keys)
     elif name not in (entries := load_params().evaluation_sets):
         raise UsageError(f"params.yaml has no evaluation_sets.{name}; there are {', '.join(entries) or 'none'}")
     else:
         entry = entries[name]
     found = evaluation_sets.read_set(source, entry)
-    _, probability, _ = load(uri).score(found.text)
+    model = load(uri)
+    said = dict(zip(columns(model), model.score(found.text), strict=True))
     train = SPLIT_TABLES / "train.parquet"
     readable = train.exists() and find_spec("pandas")
     known = {key(text) for text in read_table(train, ("text",))["text"]} if readable else None
-    return evaluation_sets.sentences(evaluation_sets.measure(found, probability, known), found.unusable)
+    measured = evaluation_sets.measure(found, said["probability"], known)
+    if "sure" in said:
+        measured["sure"] = selective.report(found.label, said["probability"], said["sure"])
+    return evaluation_sets.sentences(measured, found.unusable)
 
 
 def _require_writable(output: Path, quarantine: Path, source: Path) -> None:
@@ -206,14 +217,14 @@ def _chunks(rows: Iterable[Row], text_column: str) -> Iterator[list[Row]]:
         yield chunk
 
 
-def _output_columns(types: Types) -> tuple[dict[str, str], Types]:
+def _output_columns(types: Types, scores: Sequence[str]) -> tuple[dict[str, str], Types]:
     """Returns what each column of the input is called in the output, and the types of the output's columns."""
-    taken = {*types, *SCORES}
+    taken = {*types, *scores}
     names = {}
     for column in types:
         name = column
-        while name in SCORES or (name != column and name in taken):
+        while name in scores or (name != column and name in taken):
             name = f"input_{name}"
         names[column] = name
-    score_types = dict(zip(SCORES, ("string", "double", "double"), strict=True))
+    score_types = {name: SCORE_TYPES[name] for name in scores}
     return names, {names[column]: type_ for column, type_ in types.items()} | score_types

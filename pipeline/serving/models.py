@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from mlflow.pyfunc import PyFuncModel
 
 SCORES = ("label", "probability", "logit")
+"""What every version says of a text; newer ones have more columns, such as `sure`."""
+SCORE_TYPES = {"label": "string", "probability": "double", "logit": "double", "sure": "bool"}
 _IN_THE_STORE = ("models:/", "runs:/", "mlflow-artifacts:/")
 _MADE_WITH = "requirements.txt"
 _HAS_MLFLOW = find_spec("mlflow") is not None
@@ -31,8 +33,13 @@ class Model(Protocol):
 
     UnencodableText: type[Exception]
 
-    def score(self, texts: Sequence[str]) -> Sequence[Any]:
-        """Returns label, probability and logit, an array each; raises UnencodableText."""
+    def score(self, texts: Sequence[str]) -> Any:
+        """Returns a named tuple of arrays, `columns`; raises UnencodableText."""
+
+
+def columns(model: Model) -> tuple[str, ...]:
+    """Returns the names of what a model says of a text: SCORES, and `sure` of versions that have a promise."""
+    return SCORES if isinstance(model, _PyFunc) else tuple(model.score([])._fields)
 
 
 def champion_uri() -> str:
@@ -131,7 +138,7 @@ def _without_champion(reason: str) -> str:
 
 
 def score_texts(model: Model, texts: Sequence[str]) -> list[dict[str, Any]]:
-    """Returns label, probability and logit of each of `texts`.
+    """Returns the `columns` of each of `texts`.
 
     Raises:
         PipelineError: the model refuses one of them.
@@ -140,5 +147,5 @@ def score_texts(model: Model, texts: Sequence[str]) -> list[dict[str, Any]]:
         scores = model.score(texts)
     except model.UnencodableText as error:
         raise PipelineError(f"the model refused what it was given: {error}") from None
-    columns = (scores_of.tolist() for scores_of in scores)
-    return [dict(zip(SCORES, row, strict=True)) for row in zip(*columns, strict=True)]
+    names, arrays = columns(model), (array.tolist() for array in scores)
+    return [dict(zip(names, row, strict=True)) for row in zip(*arrays, strict=True)]

@@ -27,7 +27,7 @@ _ARTIFACTS = "api/2.0/mlflow-artifacts/artifacts"
 _SCORE = """\
 import sys
 from served_model.scorer import Scorer
-for label, probability, _ in zip(*Scorer().score(sys.argv[1:])): print(f"{label} {probability:.4f}")
+for label, probability, *_ in zip(*Scorer().score(sys.argv[1:])): print(f"{label} {probability:.4f}")
 """
 _REQUIREMENTS, _NEEDED = "requirements.txt", ("numpy", "onnxruntime")
 

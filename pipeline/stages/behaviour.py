@@ -16,7 +16,7 @@ def main() -> None:
     print(f"testing {name} on {networks.prepare_device(seed=params.seed, deterministic=False)}", flush=True)
     logits = networks.scoring(networks.load_model(model_file(name), params.model(name)))
     scored = scoring.probabilities(logits, load_tokenizer(), params.tokenize.max_tokens)
-    write_json(behaviour_file(name), behaviour.report(scored, params.seed, params.evaluation_sets))
+    write_json(behaviour_file(name), behaviour.report(name, scored, params.seed, params.evaluation_sets))
 
 
 if __name__ == "__main__":

@@ -21,7 +21,7 @@ def main() -> None:
     def scored(texts: Sequence[str]) -> NDArray[np.float64]:
         return probability(classifier.logits(texts))
 
-    write_json(behaviour_file(NGRAMS), behaviour.report(scored, params.seed, params.evaluation_sets))
+    write_json(behaviour_file(NGRAMS), behaviour.report(NGRAMS, scored, params.seed, params.evaluation_sets))
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from pipeline.evaluation import selective
 from pipeline.evaluation.metrics import probability
 from pipeline.evaluation.predictions import measure, predict
 from pipeline.project.atomic import atomic_write, write_json, write_table
@@ -48,6 +49,8 @@ def main() -> None:
     measured = {
         split: measure(table, params.evaluate, params.seed) for split, table in predictions.items() if len(table)
     }
+    for split, found in selective.on_held_out(predictions, params.serve.promise).items():
+        measured[split] |= found
     write_json(evaluated_file(name), measured)
     with atomic_write(evaluation_reports(name)) as folder:
         folder.mkdir()

@@ -4,6 +4,7 @@ import time
 
 import numpy as np
 
+from pipeline.evaluation import selective
 from pipeline.evaluation.metrics import probability
 from pipeline.evaluation.significance import report
 from pipeline.ngrams.classifier import fit_ngrams
@@ -36,15 +37,18 @@ def main() -> None:
     seconds = time.perf_counter() - started
     with atomic_write(NGRAMS_FILE) as aside:
         classifier.save(aside)
-    measured = {}
+    measured, tables = {}, {}
     bins, samples, seed = params.evaluate.calibration_bins, params.evaluate.bootstrap_samples, params.seed
     for split in EVALUATED:
         table = read_table(SPLIT_TABLES / f"{split}.parquet", REVIEW_COLUMNS)
         logit = classifier.logits(table["text"].tolist()) if len(table) else np.empty(0)
         predictions = table[["id", "label"]].assign(logit=logit, probability=probability(logit))
         write_table(predictions_file(NGRAMS, split), predictions)
+        tables[split] = predictions
         if len(table):
             measured[split] = report(table["label"].to_numpy(), logit, bins=bins, samples=samples, seed=seed)
+    for split, found in selective.on_held_out(tables, params.serve.promise).items():
+        measured[split] |= found
     write_json(evaluated_file(NGRAMS), measured | {"features": len(classifier.kept)})
     write_json(run_file(NGRAMS), {"metrics": {"training_seconds": round(seconds, 1)}})
 

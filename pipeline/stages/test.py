@@ -1,6 +1,7 @@
 """Stage `test`: `python -m pipeline.stages.test <model>` measures one trained model on the test split, which no other
 stage scores: a look at it is counted and paid for (`registry.gate`)."""
 
+from pipeline.evaluation import selective
 from pipeline.evaluation.corrections import corrected
 from pipeline.evaluation.predictions import measure, predict
 from pipeline.project.atomic import write_json, write_table
@@ -18,7 +19,10 @@ def main() -> None:
     classifier = networks.load_model(model_file(name), params.model(name))
     predictions = predict(networks.scoring(classifier), "test")
     write_table(predictions_file(name), predictions)
-    write_json(metrics_file(name), measure(predictions, params.evaluate, params.seed) | corrected(predictions))
+    label, probability, length = (predictions[column].to_numpy() for column in ("label", "probability", "length"))
+    sure = selective.report(label, probability, selective.is_sure(probability, selective.read_band(name)), length)
+    measured = measure(predictions, params.evaluate, params.seed) | {"sure": sure}
+    write_json(metrics_file(name), measured | corrected(predictions))
 
 
 if __name__ == "__main__":

@@ -1,5 +1,6 @@
 """Stage `test_ngrams`: the n-gram classifier on the test split."""
 
+from pipeline.evaluation import selective
 from pipeline.evaluation.corrections import corrected
 from pipeline.evaluation.metrics import probability
 from pipeline.evaluation.significance import report
@@ -26,7 +27,10 @@ def main() -> None:
     tested = report(test["label"].to_numpy(), logit, bins=bins, samples=samples, seed=params.seed)
     predictions = test[["id", "label"]].assign(logit=logit, probability=probability(logit))
     write_table(predictions_file(NGRAMS), predictions)
-    write_json(metrics_file(NGRAMS), tested | corrected(predictions))
+    label, words = test["label"].to_numpy(), test["text"].str.count(r"\S+").to_numpy()
+    is_sure = selective.is_sure(probability(logit), selective.read_band(NGRAMS))
+    sure = selective.report(label, probability(logit), is_sure, words)
+    write_json(metrics_file(NGRAMS), tested | {"sure": sure} | corrected(predictions))
 
 
 if __name__ == "__main__":

@@ -307,6 +307,7 @@ def log_evaluation(run_id: str, model: str) -> None:
     client, report = connect(), read_json(metrics_file(model), ("intervals", "slices"))
     by_split = read_json(evaluated_file(model), ("validation",)) | {"test": report}
     by_split |= {"test/corrected": report["corrected"]} if "corrected" in report else {}
+    by_split |= {f"{split}/sure": found["sure"] for split, found in by_split.items() if "sure" in found}
     for split, found in by_split.items():
         log_metrics(run_id, {f"{split}/{name}": value for name, value in found.items() if type(value) is float})
     behaviour = read_json(behaviour_file(model), ("capabilities", "evaluation_sets"))
