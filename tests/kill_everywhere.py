@@ -44,7 +44,7 @@ NAME = "imdb-sentiment-sample"
 def log() -> dict[str, Any]:
     """Logs the trained model, and returns the ids of the run's models that are whole, with the hash of their files."""
     record = read_record("tiny")
-    candidate = versions.Candidate("tiny", record["run_id"], record["weights_sha256"], record["params"], 0.5, 0.7)
+    candidate = versions.Candidate("tiny", record["run_id"], record["weights_sha256"], record["params"], 0.5, 0.7, None)
     client = runs.connect()
     versions.logged_model(client, candidate)
     models = versions.logged_models(client, candidate.run_id)

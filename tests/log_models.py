@@ -59,7 +59,9 @@ def main() -> None:
         run = client.create_run(experiment_id(client), run_name=name)
         served = {**model_params.model_dump(), "max_tokens": max_tokens}
         weights = weights_sha256(model)
-        candidate = versions.Candidate(name, run.info.run_id, weights, served, val_accuracy=0.5, val_loss=0.7)
+        candidate = versions.Candidate(
+            name, run.info.run_id, weights, served, val_accuracy=0.5, val_loss=0.7, unsure=[0.4, 0.6]
+        )
         logged = versions.log_model(candidate)
         version = client.create_model_version(
             NAME,

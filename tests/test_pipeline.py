@@ -259,7 +259,7 @@ def test_the_champion_scores_raw_text_as_the_evaluation_did(finished: Path) -> N
     assert registry["champion"] == registry["versions"][best]["version"]
     scored = in_folder(finished, SCORE)
     expected = pd.read_parquet(finished / f"data/predictions/test/{best}.parquet").head(50)
-    assert scored["columns"] == ["label", "probability", "logit"]
+    assert scored["columns"] == ["label", "probability", "logit", "sure"]
     card, _, made_by = scored["card"].partition("\nTrained in ")
     assert card == (finished / "reports/model_card.md").read_text()
     assert " s on CPU, TensorFlow " in made_by

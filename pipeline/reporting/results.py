@@ -36,8 +36,8 @@ Report = dict[str, Any]
 @dataclass(frozen=True)
 class ModelResults:
     """What was reported of one model; `training` is the same for the same weights, `metrics` are those of the test
-    split, `validation` and `fresh` those of these, the latter None where there are none, and `gates` None where its cell
-    is no LSTM."""
+    split, `validation` and `fresh` those of these, the latter None where there are none, and `gates` None where its
+    cell is no LSTM."""
 
     name: str
     training: Report

@@ -81,9 +81,9 @@ def test_a_set_that_cannot_be_measured_is_told_with_its_entry(
     write(EVALUATION_SETS / "own.tsv")
     entries = {"mine": ENTRY.model_copy(update=change)}
     with pytest.raises(DataError, match=f"own\\.tsv.*{message}.*evaluation_sets\\.mine of params\\.yaml"):
-        report(entries, lambda texts: np.zeros(len(texts)), [])
+        report(entries, lambda texts: np.zeros(len(texts)), set(), None)
 
 
 def test_a_file_that_is_not_there_is_told(project: Path) -> None:
     with pytest.raises(DataError, match=r"own\.tsv does not exist; it is evaluation_sets\.mine"):
-        report({"mine": ENTRY}, lambda texts: np.zeros(len(texts)), [])
+        report({"mine": ENTRY}, lambda texts: np.zeros(len(texts)), set(), None)

@@ -61,7 +61,7 @@ def save_network() -> None:
 
 
 def candidate(**others: object) -> versions.Candidate:
-    return versions.Candidate("last", "0" * 32, WEIGHTS, SERVED | others, 0.5, 0.7)
+    return versions.Candidate("last", "0" * 32, WEIGHTS, SERVED | others, 0.5, 0.7, None)
 
 
 def test_it_scores_what_it_scored_then(client: "MlflowClient") -> None:

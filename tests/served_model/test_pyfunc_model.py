@@ -67,7 +67,7 @@ def test_results_come_in_the_callers_order_under_the_callers_index(
     order = np.random.default_rng(3).permutation(len(texts))
     table = pd.DataFrame({"stars": order, "text": [texts[row] for row in order]}, index=order + 100)
     found = models["mean"].predict(table)
-    assert list(found.columns) == ["label", "probability", "logit"]
+    assert list(found.columns) == ["label", "probability", "logit", "sure"]
     assert found.index.tolist() == (order + 100).tolist()
     assert np.abs(found["logit"].to_numpy() - alone["mean"][order]).max() < 1e-5
     assert found["probability"].to_numpy() == pytest.approx(1 / (1 + np.exp(-found["logit"].to_numpy())))

@@ -99,7 +99,7 @@ def test_the_threshold_and_the_length_are_settings(folders: dict[str, Path], tmp
     scorer = load_scorer(folders["mean"])
     texts = ["A film that stays with you for days.", "Dull."]
     probability = scorer.score(texts).probability
-    between = {"max_tokens": 1024, "threshold": float(probability.mean())}
+    between = {"max_tokens": 1024, "unsure": None, "threshold": float(probability.mean())}
     (tmp_path / "model/settings.json").write_text(json.dumps(between))
     other = load_scorer(tmp_path / "model").score(texts)
     assert sorted(other.label) == ["negative", "positive"]
@@ -107,3 +107,30 @@ def test_the_threshold_and_the_length_are_settings(folders: dict[str, Path], tmp
     (tmp_path / "model/settings.json").write_text(json.dumps(between | {"max_tokens": 1}))
     short = load_scorer(tmp_path / "model")
     assert [len(ids) for ids in short.encode(texts)] == [1, 1]
+
+
+def test_an_answer_is_sure_outside_the_band_and_never_of_a_text_that_is_none_of_what_was_learnt(
+    folders: dict[str, Path], tmp_path: Path
+) -> None:
+    texts = [
+        "A film that stays with you for days.",
+        "Dull and far too long.",
+        "我喜欢这部电影",
+        "\x01\x02\x03",
+        ":-)",
+        "7 8 9",
+    ]
+    shutil.copytree(folders["last"], tmp_path / "model")
+    settings = tmp_path / "model/settings.json"
+
+    def sure(unsure: list[float] | None) -> list[bool]:
+        settings.write_text(json.dumps({"max_tokens": 1024, "threshold": 0.5, "unsure": unsure}))
+        return load_scorer(tmp_path / "model").score(texts).sure.tolist()
+
+    assert sure([0.5, 0.5]) == [True, True, False, False, False, False]
+    assert sure(None) == [False] * len(texts)
+    probability = load_scorer(tmp_path / "model").score(texts).probability
+    low, high = sorted(probability[:2].tolist())
+    assert sure([low - 1e-9, high + 1e-9])[:2] == [False, False]
+    assert sure([low, high + 1e-9])[:2] == [probability[0] == low, probability[1] == low]
+    assert load_scorer(tmp_path / "model").score([]).sure.tolist() == []

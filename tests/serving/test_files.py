@@ -97,7 +97,7 @@ def test_predict_prints_a_table(sentiment: Sentiment, model: list[str], logit: A
     header, _, first, second = done.out.splitlines()
     expected = logit(["A film that\nstays with you.", "\x1b[31mred"])
     assert done.code == 0
-    assert header.split() == ["label", "probability", "logit", "review"]
+    assert header.split() == ["label", "probability", "logit", "sure", "review"]
     assert first.startswith("positive" if expected[0] > 0 else "negative") and f"{expected[0]:.3f}" in first
     assert first.endswith("A film that stays with you.")
     assert "\x1b" not in second, "what a review holds must not steer the terminal"
@@ -107,7 +107,7 @@ def test_predict_reads_a_review_a_line_and_prints_json(sentiment: Sentiment, mod
     texts = ["Schön\u2028und gut", "a\0b\x0b", "  spaces  "]
     done = sentiment("predict", *model, "--json", stdin="\r\n".join(texts).encode() + b"\n")
     lines = [json.loads(line) for line in done.out.split("\n") if line]
-    assert [list(line) for line in lines] == [["text", "label", "probability", "logit"]] * 3
+    assert [list(line) for line in lines] == [["text", "label", "probability", "logit", "sure"]] * 3
     assert [line["text"] for line in lines] == texts
     assert [line["logit"] for line in lines] == pytest.approx(logit(texts), abs=1e-5)
 
@@ -193,7 +193,7 @@ def test_score_reads_and_writes_each_kind(
     done = sentiment("score", source, "-o", output, *model)
     rows = read(output)
     assert done.code == 0 and "20 rows scored" in done.out
-    assert [list(row) for row in rows] == [["id", "text", "stars", "label", "probability", "logit"]] * 20
+    assert [list(row) for row in rows] == [["id", "text", "stars", "label", "probability", "logit", "sure"]] * 20
     assert [row["text"] for row in rows] == [row["text"] for row in table]
     assert [row["id"] for row in rows] == [row["id"] for row in table]
     stars = [row["stars"] for row in table]

@@ -116,7 +116,7 @@ def test_each_shape_of_a_request_gives_the_models_scores(
     assert status == 200, answer
     expected = champion.predict(pd.DataFrame({"text": TEXTS}))
     found = pd.DataFrame(answer["predictions"])
-    assert list(found.columns) == ["label", "probability", "logit"]
+    assert list(found.columns) == ["label", "probability", "logit", "sure"]
     assert found["label"].tolist() == expected["label"].tolist()
     assert np.abs(found["logit"] - expected["logit"]).max() < 1e-5
     assert np.abs(found["probability"] - expected["probability"]).max() < 1e-5
