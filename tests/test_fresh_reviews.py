@@ -40,6 +40,8 @@ SMALL = {
     "gate__length_slice_margin": 0.5,
     "gate__label_slice_margin": 0.5,
     "gate__min_accuracy__sample": 0.0,
+    "gate__behaviour__margins": {},
+    "gate__behaviour__margin": 1.0,
     "retrain__intake__settle_seconds": 0.0,
     "retrain__min_free_gb": 0.0,
 }
