@@ -45,14 +45,19 @@ def test_the_committed_card_and_page_are_those_of_the_committed_reports(monkeypa
         assert again[name] == committed[name], name
 
 
-def test_the_gates_margin_cites_the_measured_noise(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_gates_margins_of_behaviour_are_the_measured_noise(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(ROOT)
-    noise = results.read_noise(load_params().dataset)
+    params = load_params()
+    noise = results.read_noise(params.dataset)
     assert noise
-    comment = " ".join((ROOT / "params.yaml").read_text().replace("#", "").split())
-    deviation = {name: 100 * measured["test"]["deviation"] for name, measured in noise["models"].items()}
-    assert f"of {deviation['single']:.2f} points (single) and {deviation['stacked']:.2f} (stacked)" in comment
-    assert f"{len(noise['models']['single']['test']['values'])} seeds" in comment
+    by_model = noise["behaviour"]["models"].values()
+    deviation = {name: max(model[name]["deviation"] for model in by_model) for name in next(iter(by_model))}
+    known = params.gate.behaviour
+    assert known.margins == {name: round(2.5 * 2**0.5 * value, 2) for name, value in deviation.items()}
+    assert known.margin == max(known.margins.values())
+    assert f"{len(noise['models']['single']['validation']['values'])} seeds" in (ROOT / "params.yaml").read_text()
+    pairs = noise["behaviour"]["pairs"]
+    assert pairs["margins"] == known.margins and pairs["passed"] >= 0.9 * pairs["pairs"]
 
 
 def sections(html: str) -> dict[str, str]:
