@@ -80,6 +80,15 @@ def test_an_unknown_review_or_verdict_is_told(project: Path, labelled: list[str]
     assert not VERDICTS.exists()
 
 
+def test_too_few_reviews_of_a_label_are_told(project: Path, labelled: list[str]) -> None:
+    for split in ("train", "validation"):
+        file = SPLIT_TABLES / f"{split}.parquet"
+        table = pd.read_parquet(file)
+        atomic.write_table(file, table[table["label"] == 0])
+    done = sentiment("doubtful")
+    assert done.returncode == 3 and "fewer than 5 reviews of a label: too few to judge any" in done.stderr
+
+
 def test_planting_says_how_good_the_ranking_is(project: Path, labelled: list[str]) -> None:
     found = planted(load_params(), 0.03)
     assert found.turned == pytest.approx(0.03 * 2400, rel=0.05) and found.looked_at == pytest.approx(120, rel=0.05)
