@@ -307,14 +307,12 @@ def log_evaluation(run_id: str, model: str) -> None:
     client, report = connect(), read_json(metrics_file(model), ("intervals", "slices"))
     by_split = read_json(evaluated_file(model), ("validation",)) | {"test": report}
     by_split |= {"test/corrected": report["corrected"]} if "corrected" in report else {}
-    by_split |= {f"{split}/sure": found["sure"] for split, found in by_split.items() if "sure" in found}
     for split, found in by_split.items():
-        log_metrics(run_id, {f"{split}/{name}": value for name, value in found.items() if type(value) is float})
+        log_metrics(run_id, {f"{split}/{name}": value for name, value in _figures(found).items()})
     behaviour = read_json(behaviour_file(model), ("capabilities", "evaluation_sets"))
     for section, prefix in (("capabilities", "behaviour"), ("evaluation_sets", "evaluation_sets")):
         for of, found in behaviour[section].items():
-            figures = {f"{prefix}/{of}/{name}": value for name, value in found.items() if type(value) is float}
-            log_metrics(run_id, figures)
+            log_metrics(run_id, {f"{prefix}/{of}/{name}": value for name, value in _figures(found).items()})
     log_artifacts(run_id, evaluation_reports(model), "evaluate")
     client.log_dict(run_id, behaviour, "evaluate/behaviour.json")
     client.log_dict(run_id, report, "evaluate/metrics.json")
@@ -324,6 +322,13 @@ def log_evaluation(run_id: str, model: str) -> None:
     client.log_dict(run_id, {"columns": columns, "data": rows}, _SLICES)
     client.set_tag(run_id, "mlflow.loggedArtifacts", json.dumps([{"path": _SLICES, "type": "table"}]))
     describe(client, run_id, report["intervals"]["accuracy"])
+
+
+def _figures(found: Mapping[str, Any]) -> dict[str, float]:
+    """Returns the numbers of a report, those of its sure answers as `sure/…`; its tables and intervals are not for the
+    UI's charts."""
+    named = [*found.items(), *((f"sure/{name}", value) for name, value in found.get("sure", {}).items())]
+    return {name: value for name, value in named if type(value) is float}
 
 
 def describe(client: "MlflowClient", run_id: str, accuracy_interval: Sequence[float] | None = None) -> None:

@@ -42,6 +42,8 @@ def test_the_stage_logs_metrics_studies_curves_and_pictures_and_notes_the_run(ev
     }
     found = atomic.read_json(paths.behaviour_file("stacked"))["capabilities"]["negation"]
     assert run.data.metrics["behaviour/negation/failure_rate"] == found["failure_rate"]
+    assert run.data.metrics["test/sure/share"] == measured["sure"]["share"]
+    assert run.data.metrics["evaluation_sets/rewritten/sure/accuracy"] == 0.6
     curves = ("roc", "precision_recall", "calibration", "confusion")
     learning = ("learning_accuracy", "learning_loss")
     pictures = (*curves, *learning, "padding_sentences", "padding_flips", "padding_changes")
