@@ -9,9 +9,9 @@ from pipeline.evaluation import behaviour
 
 POSITIVE = "good great wonderful excellent superb brilliant beautiful delightful loved liked like enjoyed enjoy admired"
 NEGATIVE = "bad terrible awful horrible boring dull stupid lame hated disliked despised detested regretted waste avoid"
-SIGN = dict.fromkeys([*POSITIVE.split(), "adored", "masterpiece", "recommended", "again"], 1) | dict.fromkeys(
-    NEGATIVE.split(), -1
-)
+SIGN = dict.fromkeys(
+    [*POSITIVE.split(), "adored", "masterpiece", "recommended", "recommend", "again"], 1
+) | dict.fromkeys(NEGATIVE.split(), -1)
 STRONGER = {"very", "really", "extremely", "truly", "incredibly"}
 WEAKER = {"slightly", "somewhat", "fairly", "little"}
 
