@@ -53,7 +53,7 @@ def test_the_gates_margins_of_behaviour_are_the_measured_noise(monkeypatch: pyte
     by_model = noise["behaviour"]["models"].values()
     deviation = {name: max(model[name]["deviation"] for model in by_model) for name in next(iter(by_model))}
     known = params.gate.behaviour
-    assert known.margins == {name: round(2.5 * 2**0.5 * value, 2) for name, value in deviation.items()}
+    assert known.margins == {name: round(2 * 2**0.5 * value, 2) for name, value in deviation.items()}
     assert known.margin == max(known.margins.values())
     assert f"{len(noise['models']['single']['validation']['values'])} seeds" in (ROOT / "params.yaml").read_text()
     pairs = noise["behaviour"]["pairs"]
