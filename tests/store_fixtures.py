@@ -69,7 +69,12 @@ def mlflow_server(
     assert server.stdout is not None
     reader = threading.Thread(target=server.stdout.read)  # so that the pipe is never full
     try:
-        assert any("startup complete" in line for line in server.stdout), "the server ended before it served"
+        # With one worker uvicorn says the first before it takes the port, with several the other way round.
+        expected = {"startup complete", "Uvicorn running on"}
+        while expected:
+            line = server.stdout.readline()
+            assert line, "the server ended before it served"
+            expected -= {said for said in expected if said in line}
         reader.start()
         yield f"http://127.0.0.1:{port}", server
     finally:
