@@ -17,6 +17,7 @@ from mlflow import MlflowClient
 from ruamel.yaml import YAML
 
 from pipeline.data.sources import SAMPLE
+from pipeline.evaluation import behaviour
 from pipeline.registry import decisions
 
 ROOT = Path(__file__).parent.parent
@@ -128,3 +129,15 @@ def edit_params(project: Path, **values: object) -> None:
         section[name] = value
     with file.open("w") as stream:
         yaml.dump(content, stream)
+
+
+@pytest.fixture(scope="module")
+def suite() -> behaviour.Suite:
+    """The project's own behavioural tests."""
+    return behaviour.read_suite(ROOT / "behaviour")
+
+
+@pytest.fixture(scope="module")
+def cases(suite: behaviour.Suite, reviews: pd.DataFrame) -> list[behaviour.Case]:
+    """Their cases, with the sample's reviews among them."""
+    return suite.cases(reviews["text"].tolist(), seed=42)

@@ -19,16 +19,6 @@ from pipeline.project.errors import DataError
 MOST_TEXTS = 5000
 
 
-@pytest.fixture(scope="module")
-def suite() -> Suite:
-    return read_suite(ROOT / "behaviour")
-
-
-@pytest.fixture(scope="module")
-def cases(suite: Suite, reviews: pd.DataFrame) -> list[behaviour.Case]:
-    return suite.cases(reviews["text"].tolist(), seed=42)
-
-
 @pytest.mark.parametrize(
     "capability",
     ["vocabulary", "negation", "contrast", "intensity", "robustness", "names", "identity", "whose opinion", "length"],

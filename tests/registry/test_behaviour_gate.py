@@ -13,23 +13,13 @@ from readers import reader
 from test_gate import A_HAIR_BETTER, BETTER, CHAMPION, EQUAL, PARAMS, SLIGHTLY_WORSE, WRONG, decide, params, predictions
 
 from pipeline.evaluation import behaviour
-from pipeline.evaluation.behaviour import Suite, measure, read_suite
+from pipeline.evaluation.behaviour import Suite, measure
 from pipeline.project.errors import UsageError
 from pipeline.project.params import load_params
 from pipeline.registry import behaviour_gate, gate, gate_report
 
 SEEDS = range(6)
 COMMITTED = load_params(ROOT / "params.yaml").gate
-
-
-@pytest.fixture(scope="module")
-def suite() -> Suite:
-    return read_suite(ROOT / "behaviour")
-
-
-@pytest.fixture(scope="module")
-def cases(suite: Suite, reviews: pd.DataFrame) -> list[behaviour.Case]:
-    return suite.cases(reviews["text"].tolist(), seed=42)
 
 
 @pytest.fixture(scope="module")
