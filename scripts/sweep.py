@@ -112,11 +112,11 @@ def figures(commit: str, model: str, seed: int) -> dict[str, float]:
     run_id = read(commit, run_file(model))["run_id"]
     if record["params"]["seed"] != seed:
         raise DataError(f"{commit[:8]} trained {model} with seed {record['params']['seed']}, not with {seed}")
-    found = {"validation": record["metrics"]["best_val_accuracy"]}
+    found = {"validation": record["metrics"]["val_accuracy"]}
     run = runs.find_run(runs.connect(), run_id)
     if run is None:
         raise DataError(f"the MLflow store has no run {run_id}, which trained {model} in {commit[:8]}")
-    tracked = {"validation": run.data.metrics["best_val_accuracy"]}
+    tracked = {"validation": run.data.metrics["val_accuracy"]}
     if tracked != found:
         raise DataError(f"DVC has {found} for {model} in {commit[:8]}, MLflow's run {run_id} has {tracked}")
     return found

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from pipeline.evaluation.significance import CONFIDENCE, paired_accuracy
-from pipeline.project.paths import NGRAMS
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -30,10 +29,10 @@ def compare(
     samples: int,
     seed: int,
 ) -> dict[str, Any]:
-    """Compares all models on the same test reviews.
+    """Compares all candidates on the same test reviews.
 
     Args:
-        predictions: by model; the n-grams' among them, whose own mistakes are not shown.
+        predictions: by candidate.
         best: the model that the others are compared with.
         length: <int>[rows], tokens of each review.
         text: the reviews, with the index of the tables.
@@ -59,14 +58,9 @@ def compare(
         ],
         "wrong": {"by_model": {name: int(rows.sum()) for name, rows in wrong.items()}, "by_all": int(by_all.sum())},
         "lengths": by_length(predictions, length),
-        "mistakes": {name: mistakes(table, text) for name, table in predictions.items() if name != NGRAMS},
-        "flipped": {name: flipped(first, other, text) for name, other in others.items() if name != NGRAMS},
+        "mistakes": {name: mistakes(table, text) for name, table in predictions.items()},
+        "flipped": {name: flipped(first, other, text) for name, other in others.items()},
     }
-
-
-def best_on_validation(results: Mapping[str, tuple[float, float]]) -> str:
-    """Returns the best model by its validation accuracy and loss: the highest accuracy, of equals the lowest loss."""
-    return max(results, key=lambda model: (results[model][0], -results[model][1]))
 
 
 def right(predictions: "pd.DataFrame") -> np.ndarray:

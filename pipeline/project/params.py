@@ -2,16 +2,17 @@
 
 import difflib
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 from pydantic_core import PydanticCustomError
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
 from pipeline.project.errors import UsageError
-from pipeline.project.paths import NGRAMS, PARAMS_FILE
+from pipeline.project.paths import BLEND, NGRAMS, PARAMS_FILE
 
 PositiveInt = Annotated[int, Field(ge=1, lt=2**31)]
 
@@ -43,22 +44,35 @@ class BatchParams(_Section):
 
 
 class NgramsParams(_Section):
-    """`max_ngram`: longest n-gram in words. `regularization`: C of scikit-learn's logistic regression."""
+    """`max_ngram`: longest n-gram in words. `regularization`: C of scikit-learn's logistic regression, and
+    `sentence_regularization` that of the classifier of single sentences, which teaches."""
 
     max_ngram: int = Field(ge=1, le=5)
     regularization: float = Field(gt=0)
+    sentence_regularization: float = Field(gt=0)
+
+
+class TeacherParams(_Section):
+    """What a network learns: of which `texts` (`TAUGHT` in paths.py), and towards which targets.
+
+    A target is the logistic function of a logit over `temperature`; that of a labelled review is mixed with its label,
+    which weighs `label_weight`: 1 is the label alone. The logit is the n-gram classifier's or, where `by` names a
+    network, on texts without a label the mean of both.
+    """
+
+    by: str
+    label_weight: float = Field(ge=0, le=1)
+    temperature: float = Field(gt=0)
+    texts: Annotated[list[Literal["train", "unlabelled", "sentences"]], Field(min_length=1)]
 
 
 class TrainParams(_Section):
     """What all models share in training.
 
-    `epochs` at most, fewer when validation accuracy has not improved for `patience` of them; `clip_norm` bounds the
-    gradient's global norm; `average_epochs`: about how many epochs of training steps the weights are averaged over;
-    `deterministic` makes two runs end in bit-identical weights.
+    `clip_norm` bounds the gradient's global norm; `average_epochs`: about how many epochs of training steps the weights
+    are averaged over; `deterministic` makes two runs end in bit-identical weights.
     """
 
-    epochs: PositiveInt
-    patience: PositiveInt
     clip_norm: float = Field(gt=0)
     average_epochs: float = Field(gt=0)
     deterministic: bool
@@ -67,9 +81,12 @@ class TrainParams(_Section):
 class ModelParams(_Section):
     """One recurrent classifier: embedding → bidirectional recurrent layers → pooling over time → dense → logit.
 
-    `dropout` acts before the logit; `token_dropout` is the share of token ids hidden from the model in training.
+    `dropout` acts before the logit; `token_dropout` is the share of token ids hidden from the model in training, which
+    takes `epochs` of the texts of the teacher that it `learns_from`.
     """
 
+    learns_from: str
+    epochs: PositiveInt
     cell: Literal["lstm", "gru", "simple_rnn"]
     embedding_dim: PositiveInt
     recurrent_units: Annotated[list[PositiveInt], Field(min_length=1)]
@@ -89,8 +106,8 @@ class EvaluateParams(_Section):
     padding_study_reviews: PositiveInt
 
 
-TAKEN_NAMES = ("tokenizer", NGRAMS)
-"""`models/tokenizer` and `data/predictions/ngrams.parquet` are not a model's."""
+TAKEN_NAMES = ("tokenizer", NGRAMS, BLEND)
+"""`models/tokenizer` and the candidates beside the networks are not a model's."""
 
 
 def _not_taken(name: str) -> str:
@@ -248,7 +265,8 @@ class ServeParams(_Section):
 
 
 class Params(_Section):
-    """The whole of `params.yaml`."""
+    """The whole of `params.yaml`. `blend` is the network that the blend of a network and the n-grams has; `candidates`
+    are those of the models, the n-grams and the blend that are tested, and of which one challenges the champion."""
 
     dataset: Literal["imdb_reviews", "sample"]
     seed: int = Field(ge=0, lt=2**31)
@@ -257,12 +275,30 @@ class Params(_Section):
     batch: BatchParams
     ngrams: NgramsParams
     train: TrainParams
+    teachers: dict[ModelName, TeacherParams]
     models: Annotated[dict[ModelName, ModelParams], Field(min_length=1)]
+    blend: str
+    candidates: Annotated[list[str], Field(min_length=1)]
     evaluate: EvaluateParams
     evaluation_sets: dict[ModelName, EvaluationSet]
     serve: ServeParams
     gate: GateParams
     retrain: RetrainParams
+
+    @model_validator(mode="after")
+    def _names_are_there(self) -> "Params":
+        for name, model in self.models.items():
+            if model.learns_from not in self.teachers:
+                raise _unknown(f"models.{name}.learns_from", model.learns_from, self.teachers)
+        for name, teacher in self.teachers.items():
+            if teacher.by not in (known := (NGRAMS, *self.models)):
+                raise _unknown(f"teachers.{name}.by", teacher.by, known)
+        if self.blend not in self.models:
+            raise _unknown("blend", self.blend, self.models)
+        for name in self.candidates:
+            if name not in (known := (*self.models, NGRAMS, BLEND)):
+                raise _unknown("candidates", name, known)
+        return self
 
     def model(self, name: str) -> ModelParams:
         """Returns the params of model `name`; raises UsageError with the names there are."""
@@ -271,7 +307,19 @@ class Params(_Section):
         return self.models[name]
 
 
-_NAMED_SECTIONS: dict[str, type[BaseModel]] = {"models": ModelParams, "evaluation_sets": EvaluationSet}
+def _unknown(key: str, name: str, known: Iterable[str]) -> PydanticCustomError:
+    return PydanticCustomError(
+        "unknown_name",
+        "{key} names {name}, which is not there; there are {known}",
+        {"key": key, "name": name, "known": ", ".join(known)},
+    )
+
+
+_NAMED_SECTIONS: dict[str, type[BaseModel]] = {
+    "models": ModelParams,
+    "teachers": TeacherParams,
+    "evaluation_sets": EvaluationSet,
+}
 """Sections whose keys are names that the user gives."""
 
 
@@ -280,6 +328,20 @@ def model_argument(params: Params) -> str:
     if len(sys.argv) != 2:
         raise UsageError(f"name one model of {PARAMS_FILE}: {', '.join(params.models)}")
     params.model(sys.argv[1])
+    return sys.argv[1]
+
+
+def candidate_argument(params: Params) -> str:
+    """Returns the candidate that the command line of a stage names; raises UsageError if it names none of `params`."""
+    if len(sys.argv) != 2 or sys.argv[1] not in params.candidates:
+        raise UsageError(f"name one candidate of {PARAMS_FILE}: {', '.join(params.candidates)}")
+    return sys.argv[1]
+
+
+def teacher_argument(params: Params) -> str:
+    """Returns the teacher that the command line of a stage names; raises UsageError if it names none of `params`."""
+    if len(sys.argv) != 2 or sys.argv[1] not in params.teachers:
+        raise UsageError(f"name one teacher of {PARAMS_FILE}: {', '.join(params.teachers)}")
     return sys.argv[1]
 
 

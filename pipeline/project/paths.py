@@ -4,8 +4,13 @@ from pathlib import Path
 
 NGRAMS = "ngrams"
 """The n-gram classifier among the models of `params.yaml`: in file names, tables and comparisons."""
+BLEND = "blend"
+"""A network and the n-grams together."""
 SPLITS = ("train", "validation", "test", "fresh")
 """`fresh`: the newest labelled reviews, held out from training; it may be empty."""
+TRAIN, UNLABELLED, SENTENCES = "train", "unlabelled", "sentences"
+TAUGHT = (TRAIN, UNLABELLED, SENTENCES)
+"""The texts that a network can learn from: labelled reviews, unlabelled ones, and single sentences of these."""
 EVALUATED = ("validation", "fresh")
 """The held-out splits that may be looked at as often as one likes: `test` is not."""
 RAW_SPLITS = ("train", "test")
@@ -16,6 +21,8 @@ DATASET_INFO = RAW / "dataset_info.json"
 SPLIT_TABLES = Path("data/splits")
 TOKENS = Path("data/tokens")
 BATCHES = Path("data/batches")
+TRAINING_PLAN = BATCHES / "train"
+VALIDATION_BATCHES = BATCHES / "validation"
 PREDICTIONS = Path("data/predictions")
 BEHAVIOUR = Path("behaviour")
 """The behavioural tests."""
@@ -51,9 +58,24 @@ REPORT_PAGE = REPORTS / "index.html"
 REVIEW_COLUMNS = ("id", "text", "label")
 
 
+def teacher_folder(teacher: str) -> Path:
+    """Returns where the targets of `teacher` stand, a table a kind of text: id, logit (of `by`), target."""
+    return Path("data/teacher") / teacher
+
+
 def model_file(model: str) -> Path:
     """Returns where the trained weights of `model` stand."""
     return Path("models") / model / "weights.npz"
+
+
+def candidate_folder(candidate: str) -> Path:
+    """Returns where a candidate stands as it is served: code, vocabulary, parts, settings."""
+    return Path("candidates") / candidate
+
+
+def serving_file(candidate: str) -> Path:
+    """What it costs to serve a candidate; it differs from machine to machine."""
+    return REPORTS / "serving" / f"{candidate}.json"
 
 
 def train_reports(model: str) -> Path:

@@ -14,8 +14,8 @@ _RUN = ("run_id", "begun", "metrics", "tags", "epoch_seconds")
 
 
 def read_training(model: str) -> dict[str, Any]:
-    """Returns model, weights_sha256, params, and the metrics that the same weights share: epochs, best_epoch,
-    best_val_accuracy, best_val_loss, parameters; raises DataError where the file is missing or something else."""
+    """Returns model, weights_sha256, params, and the metrics that the same weights share: val_accuracy, val_loss,
+    parameters, and a network's epochs; raises DataError where the file is missing or something else."""
     return read_json(train_reports(model) / "training.json", _TRAINING)
 
 

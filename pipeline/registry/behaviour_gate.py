@@ -81,18 +81,23 @@ def compare(
             "p": p,
             "better": bool(difference < -known.lead and p < reason_level),
         },
-        "spans": [
-            {
-                "capability": test["capability"],
-                "test": test["test"],
-                "mean_span": test["mean_span"],
-                "ceiling": ceilings[test["capability"]],
-                "holds": test["mean_span"] <= ceilings[test["capability"]],
-            }
-            for test in reports["challenger"]["tests"]
-            if test["capability"] in ceilings and "mean_span" in test
-        ],
+        "spans": spans(reports["challenger"], ceilings),
     }
+
+
+def spans(report: Report, ceilings: Mapping[str, float]) -> list[dict[str, Any]]:
+    """Returns each test of a report whose capability has a ceiling: its `mean_span`, the `ceiling`, and `holds`."""
+    return [
+        {
+            "capability": test["capability"],
+            "test": test["test"],
+            "mean_span": test["mean_span"],
+            "ceiling": ceilings[test["capability"]],
+            "holds": test["mean_span"] <= ceilings[test["capability"]],
+        }
+        for test in report["tests"]
+        if test["capability"] in ceilings and "mean_span" in test
+    ]
 
 
 def objections(compared: Mapping[str, Any], dataset: str) -> list[str]:
@@ -103,13 +108,17 @@ def objections(compared: Mapping[str, Any], dataset: str) -> list[str]:
         for one in compared["capabilities"]
         if one["worse"]
     ]
-    sentences += [
+    return sentences + span_objections(compared["spans"], dataset)
+
+
+def span_objections(found: Sequence[Mapping[str, Any]], dataset: str) -> list[str]:
+    """Says which of `spans` are above their ceiling, a sentence each."""
+    return [
         f"Under {one['test']} ({one['capability']}) its probability spans {one['mean_span']:.2f} on average, more than "
         f"the ceiling of {one['ceiling']:.2f} for {dataset}."
-        for one in compared["spans"]
+        for one in found
         if not one["holds"]
     ]
-    return sentences
 
 
 def sentence(compared: Mapping[str, Any]) -> str:

@@ -1,4 +1,4 @@
-"""From trained candidates to versions, and from the best of them, through the gate, to the champion."""
+"""From the candidate that was chosen to a version, and through the gate to the champion."""
 
 import os
 from datetime import UTC, datetime
@@ -6,17 +6,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipeline.data import drift
-from pipeline.evaluation import comparison, selective
+from pipeline.evaluation import comparison
 from pipeline.project.atomic import read_json, read_table, read_text, write_json
 from pipeline.project.errors import DataError
 from pipeline.project.locks import exclusive
 from pipeline.project.params import Params
 from pipeline.project.paths import (
+    COMPARISON_REPORT,
     REGISTRY_REPORT,
     REVIEW_COLUMNS,
     SPLIT_TABLES,
     SPLITS,
     TOKENS,
+    candidate_folder,
     model_card_file,
     predictions_file,
     tracked_file,
@@ -27,6 +29,7 @@ from pipeline.registry.contest import Contest
 from pipeline.registry.decisions import Entry
 from pipeline.registry.versions import Candidate
 from pipeline.text.encoding import load_tokenizer
+from pipeline.text.token_arrays import read_tokens
 from pipeline.tracking import restoration, runs, ui_views
 
 if TYPE_CHECKING:
@@ -42,8 +45,7 @@ _SHOWN_DECISIONS = 10
 
 
 def register_trained(params: Params) -> dict[str, Any]:
-    """Registers each model that `dvc repro` trained once, as a raw-text model, lets the best on validation challenge
-    the champion, and writes and prints the report.
+    """Registers the candidate that `compare` chose, lets it challenge the champion, and writes and prints the report.
 
     The same models, champion, held-out reviews, training rows and params give the same decision: the one that was taken
     already. Inside a DVC experiment nothing is registered, and what `track` wrote is marked: so DVC, which keeps what a
@@ -59,15 +61,15 @@ def register_trained(params: Params) -> dict[str, Any]:
     """
     client = runs.connect()
     ui_views.save(client)
-    candidates = [_candidate(client, model) for model in params.models]
     if experiment := os.environ.get("DVC_EXP_NAME"):
-        for candidate in candidates:
-            file = tracked_file(candidate.model)
+        for candidate in params.candidates:
+            file = tracked_file(candidate)
             write_json(file, read_json(file) | {"experiment": experiment})
         reason = f"{experiment} is a DVC experiment: tracked, never registered; once applied, `dvc repro` decides on it"
         report: dict[str, Any] = {"decision": "not registered", "reason": reason}
     else:
-        report = _register(params, candidates)
+        choice = read_json(COMPARISON_REPORT, ("choice",))["choice"]
+        report = _register(params, _candidate(client, choice["chosen"]), choice)
     write_json(REGISTRY_REPORT, report)
     if figures := report.get("evidence", {}).get("figures"):
         print(gate_report.report(gate.Decision(report["decision"], report["reason"], figures)))
@@ -79,27 +81,21 @@ def register_trained(params: Params) -> dict[str, Any]:
 def _candidate(client: "MlflowClient", model: str) -> Candidate:
     """Returns what `train` left of a model, of the first measured run that ended in these weights and params."""
     run_id, record = restoration.recorded_run(model)
-    weights, params, metrics = record["weights_sha256"], record["params"], record["metrics"]
+    weights, params = record["weights_sha256"], record["params"]
     digest = versions.params_digest(params)
     same = (
         run.info.run_id for run in runs.trained(client, weights) if versions.params_digest(run.data.params) == digest
     )
-    return Candidate(
-        model,
-        next(same, run_id),
-        weights,
-        params,
-        metrics["best_val_accuracy"],
-        metrics["best_val_loss"],
-        selective.read_band(model),
-    )
+    folder = candidate_folder(model)
+    files = {file.name: file.read_bytes() for file in sorted(folder.glob("*")) if file.is_file()}
+    return Candidate(model, next(same, run_id), weights, params, files)
 
 
-def _register(params: Params, candidates: list[Candidate]) -> dict[str, Any]:
+def _register(params: Params, candidate: Candidate, choice: dict[str, Any]) -> dict[str, Any]:
     splits = {split: read_table(SPLIT_TABLES / f"{split}.parquet", REVIEW_COLUMNS) for split in SPLITS}
     test, measured_on = splits["test"], yardsticks.read(params, splits["validation"]["text"].tolist())
     rows = evidence.training_rows(splits["train"], splits["validation"])
-    token_ids = read_table(TOKENS / "train.parquet", ("token_ids",))["token_ids"]
+    token_ids = read_tokens(TOKENS / "train")
     # What a later gate or measurement of drift needs, beside the predictions.
     known = {
         evidence.TRAINING_ROWS: rows,
@@ -107,32 +103,26 @@ def _register(params: Params, candidates: list[Candidate]) -> dict[str, Any]:
     }
     with exclusive(_LOCK, "a registration"), opened(versions.registered_name(params.dataset), create=True) as registry:
         client = registry.client
-        predictions = {candidate.model: _predictions(candidate.model, "test", test) for candidate in candidates}
-        made = {}
-        for candidate in candidates:
-            scored, card = predictions[candidate.model], read_text(model_card_file(candidate.model))
-            for name, table in known.items():
-                evidence.log_table(client, candidate.run_id, name, table)
-            made[candidate.model] = versions.ensure_version(
-                client,
-                registry.name,
-                candidate,
-                card=card,
-                test=test,
-                predictions=scored,
-                others=measured_on.tables,
-            )
-        best = comparison.best_on_validation(
-            {candidate.model: (candidate.val_accuracy, candidate.val_loss) for candidate in candidates}
+        predictions, card = _predictions(candidate.model, "test", test), read_text(model_card_file(candidate.model))
+        for name, table in known.items():
+            evidence.log_table(client, candidate.run_id, name, table)
+        made = versions.ensure_version(
+            client,
+            registry.name,
+            candidate,
+            card=card,
+            test=test,
+            predictions=predictions,
+            others=measured_on.tables,
         )
-        challenger = str(made[best].version)
+        challenger = str(made.version)
         if versions.alias_version(client, registry.name, versions.CHALLENGER) != challenger:
             client.set_registered_model_alias(registry.name, versions.CHALLENGER, challenger)
 
         def choose() -> Choice | Entry:
             registry.require_alias()
             there = versions.all_versions(client, registry.name)
-            return Contest(registry, there, params, challenger, splits, rows, measured_on).decision()
+            return Contest(registry, there, params, challenger, choice, splits, rows, measured_on).decision()
 
         registry.settle()  # others may have decided while versions were made
         line = registry.decide(choose)
@@ -145,21 +135,19 @@ def _register(params: Params, candidates: list[Candidate]) -> dict[str, Any]:
             "reason": line["reason"],
             "champion": registry.champion,
             "challenger": challenger,
-            "versions": {
-                candidate.model: {
-                    "version": str(made[candidate.model].version),
-                    "run_id": str(made[candidate.model].run_id),
-                    **candidate.identity(),
-                    "val_accuracy": candidate.val_accuracy,
-                }
-                for candidate in candidates
+            "version": {
+                "model": candidate.model,
+                "version": challenger,
+                "run_id": str(made.run_id),
+                **candidate.identity(),
             },
+            "choice": choice,
             "entry": {name: line[name] for name in ("seq", "when", "hash")},
             "evidence": line["evidence"],
             "history": [{name: line[name] for name in _SHOWN} for line in registry.lines[-_SHOWN_DECISIONS:]],
             "champion_made_from": _made_from(client, found.get(str(registry.champion))),
             "challenger_made_from": _made_from(client, found[challenger]),
-            "against": _against(client, found.get(str(line["from"])), predictions[best], test),
+            "against": _against(client, found.get(str(line["from"])), predictions, test),
         }
 
 
@@ -185,7 +173,7 @@ def _made_from(client: "MlflowClient", version: "ModelVersion | None") -> dict[s
         "model": version.tags.get("model"),
         "registered": registered.date().isoformat(),
         "test_accuracy": metrics.get("test/accuracy"),
-        "val_accuracy": metrics.get("best_val_accuracy"),
+        "val_accuracy": metrics.get("val_accuracy"),
         "params": dict(params),
         "tags": {name: value for name, value in tags.items() if name.startswith(_TAGS)},
     }

@@ -46,7 +46,7 @@ def list_versions(name: Name = None) -> None:
                 number,
                 version.tags.get("model", "-"),
                 f"{registered:%Y-%m-%d %H:%M}",
-                *(f"{metrics[of]:.4f}" if of in metrics else "-" for of in ("best_val_accuracy", "test/accuracy")),
+                *(f"{metrics[of]:.4f}" if of in metrics else "-" for of in ("val_accuracy", "test/accuracy")),
                 _aliases(client, chosen, number),
                 f"{about[-1]['decision']} {about[-1]['when'][:10]}" if about else "-",
             )

@@ -33,13 +33,15 @@ _BINS = 15  # of a calibration error that is not asked for
 
 @dataclass(frozen=True)
 class Contest:
-    """One challenger, trained on `rows`, against the champion of an opened registry with these versions, by number, on
-    the held-out of the `splits` and the `yardsticks`; both are measured as they are served."""
+    """One challenger, trained on `rows` and chosen as `choice` says (`choice.choose`), against the champion of an opened
+    registry with these versions, by number, on the held-out of the `splits` and the `yardsticks`; both are measured as
+    they are served."""
 
     registry: Registry
     versions: "dict[str, ModelVersion]"
     params: Params
     challenger: str
+    choice: Mapping[str, Any]
     splits: "Mapping[str, pd.DataFrame]"
     rows: "pd.DataFrame"
     yardsticks: Yardsticks
@@ -72,7 +74,7 @@ class Contest:
         for line in reversed(lines):
             if line["evidence"].get("key") == key:
                 return line
-        grounds = {"key": key, "challenger": number} | shown
+        grounds = {"key": key, "challenger": number, "choice": self.choice["reason"]} | shown
         if withdrawn:
             reason = (
                 f"A model of these weights was rolled back on {withdrawn['when'][:10]} ({withdrawn['reason']}); "

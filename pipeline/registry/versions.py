@@ -6,17 +6,18 @@ import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from functools import cached_property
 from importlib import metadata
 from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from pipeline import served_model
 from pipeline.project import provenance
 from pipeline.project.errors import PipelineError, UsageError, one_line
-from pipeline.project.paths import VOCABULARY, model_file
-from pipeline.registry import evidence, model_files, parity
+from pipeline.project.paths import VOCABULARY
+from pipeline.registry import evidence, model_files
 from pipeline.tracking import run_description, runs
 
 if TYPE_CHECKING:
@@ -28,11 +29,19 @@ if TYPE_CHECKING:
 
 CHAMPION = "champion"
 CHALLENGER = "challenger"
-THRESHOLD = 0.5
 WEIGHTS = runs.WEIGHTS
 TOKENIZER = "tokenizer_sha256"
 PARAMS = "params_sha256"
-SERVED_PARAMS = ("cell", "embedding_dim", "recurrent_units", "pooling", "dense_units", "max_tokens")
+SERVED_PARAMS = (
+    "cell",
+    "embedding_dim",
+    "recurrent_units",
+    "pooling",
+    "dense_units",
+    "max_tokens",
+    "max_ngram",
+    "blend",
+)
 FILES = model_files.TAG
 SERVED = evidence.SERVED
 LATENCY = "latency_ms"
@@ -41,46 +50,27 @@ _ARTIFACT = "model"
 FOLDER = "served_model"
 """The served model among the artifacts of a version."""
 _SERVED_MODEL = Path(served_model.__file__).parent
-_CODE = ("__init__.py", "loading.py", "scorer.py", "tokenizer.py")
 _PYFUNC = "pyfunc_model.py"
 _REQUIREMENTS = ("mlflow", "numpy", "onnxruntime", "pandas")
+_SAME = 1e-5
+"""Probability by which a logged model may differ from the stage `test`, which may have run on another machine."""
 _EXAMPLE = ("A film that stays with you for days.", "Two hours that I will never get back.")
 
 
 @dataclass(frozen=True)
 class Candidate:
-    """A trained model to register; `params` are those that it is served with, `unsure` is the band of probabilities in
-    which it says so (`evaluation.selective`)."""
+    """What is to be registered; `params` are those that it is served with, `files` the served model, by name."""
 
     model: str
     run_id: str
     weights_sha256: str
     params: Mapping[str, Any]
-    val_accuracy: float
-    val_loss: float
-    unsure: list[float] | None
-
-    @cached_property
-    def files(self) -> dict[str, bytes]:
-        """The served model, by the names of its files: code, vocabulary, ONNX graph, settings.
-
-        Raises:
-            DataError: the trained model is missing or damaged.
-        """
-        from pipeline.training import networks, onnx_graph
-
-        params, _, weights = networks.read_model(model_file(self.model))
-        settings = {"max_tokens": self.params["max_tokens"], "threshold": THRESHOLD, "unsure": self.unsure}
-        return {name: _code(name) for name in _CODE} | {
-            "vocabulary.txt": VOCABULARY.read_bytes(),
-            "network.onnx": onnx_graph.onnx_graph(params, weights),
-            "settings.json": json.dumps(settings).encode(),
-        }
+    files: Mapping[str, bytes]
 
     def identity(self) -> dict[str, str]:
         """Returns the tags by which its version is known, whichever run made it: weights, vocabulary, params, and the
         files that serve them."""
-        served = self.files | {_PYFUNC: _code(_PYFUNC)}
+        served = {**self.files, _PYFUNC: _code(_PYFUNC)}
         digests = {name: hashlib.sha256(content).hexdigest() for name, content in served.items()}
         return {
             WEIGHTS: self.weights_sha256,
@@ -161,8 +151,7 @@ def ensure_version(
     older one is taken.
 
     Raises:
-        PipelineError: the model does not load, or it scores otherwise than Keras does (see `parity.require_same`) or
-            than `predictions`, those of the stage `test`.
+        PipelineError: the model does not load, or it scores otherwise than `predictions`, those of the stage `test`.
     """
     if version := find_version(client, name, candidate):
         description = _description(client, str(version.run_id), card)
@@ -170,9 +159,7 @@ def ensure_version(
             client.update_model_version(name, str(version.version), description)
         return version
     model_id, model_uri = logged_model(client, candidate)
-    scores, latency_ms = parity.require_same(
-        model_uri, candidate.model, candidate.params["max_tokens"], test, predictions, others
-    )
+    scores, latency_ms = _as_served(model_uri, test, predictions, others)
     identity = candidate.identity()
     for reviews, scored in zip((test, *others), scores, strict=True):
         evidence.log_table(client, candidate.run_id, evidence.predictions_name(reviews, identity), scored)
@@ -190,6 +177,29 @@ def ensure_version(
     if oldest.version != made.version:
         client.delete_model_version(name, str(made.version))
     return oldest
+
+
+def _as_served(
+    model_uri: str, test: "pd.DataFrame", predictions: "pd.DataFrame", others: "Sequence[pd.DataFrame]"
+) -> tuple[list["pd.DataFrame"], float]:
+    """Returns `evidence.PREDICTION_COLUMNS` of the test reviews and of each of `others`, by the logged model as an
+    application has it, and the median latency of one review in milliseconds; raises PipelineError where it scores
+    otherwise than `predictions` by more than _SAME."""
+    import pandas as pd
+
+    tables = [test, *others]
+    everything = pd.concat([table[["id", "text"]] for table in tables], ignore_index=True)
+    scores, latency_ms = evidence.score(model_uri, everything)
+    ends = np.cumsum([len(table) for table in tables])[:-1]
+    parts = [scores.iloc[rows] for rows in np.split(np.arange(len(scores)), ends)]
+    tested = test[["id"]].merge(predictions, on="id", how="left")["probability"].to_numpy()
+    difference = float(np.abs(parts[0]["probability"].to_numpy() - tested).max())
+    if not difference <= _SAME:  # NaN where a review was not scored
+        raise PipelineError(
+            f"{model_uri} gives probabilities that differ by {difference:.3g} from those of the stage `test`; run "
+            "`dvc repro` so that model and predictions belong together"
+        )
+    return [evidence.with_labels(part, table) for part, table in zip(parts, tables, strict=True)], latency_ms
 
 
 def find_version(client: "MlflowClient", name: str, candidate: Candidate) -> "ModelVersion | None":

@@ -34,16 +34,14 @@ def accuracies(rows: Sequence[tuple[str, float, Sequence[float]]]) -> str:
     return svg.getvalue()
 
 
-def learning_curves(histories: "Tables", metric: str, kept: Mapping[str, int]) -> str:
-    """Draws `metric` (accuracy or loss) of both splits by epoch, and marks the epoch whose weights were kept."""
+def learning_curves(histories: "Tables", metric: str) -> str:
+    """Draws `metric` (accuracy or loss) of what is learnt from and of validation by epoch."""
     with drawing(f"{metric.capitalize()} by epoch, training and validation, of each model") as (axes, svg):
         for colour, (name, history) in _coloured(histories.items()):
             epoch, style = history["epoch"], {"color": colour, "markersize": 2.5}
             axes.plot(epoch, history[metric], "o--", **style, linewidth=1.2, label=f"{name}, training")
             axes.plot(epoch, history[f"val_{metric}"], "o-", **style, label=f"{name}, validation")
-            chosen = history[epoch == kept[name]]
-            axes.plot(chosen["epoch"], chosen[f"val_{metric}"], "o", color=colour, markersize=6)
-        axes.set(title=metric.capitalize(), xlabel="epoch (large dot: weights kept)")
+        axes.set(title=metric.capitalize(), xlabel="epoch")
         axes.xaxis.get_major_locator().set_params(integer=True)
         axes.legend()
     return svg.getvalue()

@@ -1,59 +1,81 @@
-"""Stage `batch`: length-bucketed, right-padded batches of each split."""
+"""Stage `batch`: the plan by which training draws length-bucketed batches, and padded batches of what is validated on."""
 
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from pipeline.project.atomic import read_table, write_json
+from pipeline.project.atomic import atomic_write, write_json
 from pipeline.project.params import load_params
-from pipeline.project.paths import BATCHES, BATCHING_REPORT, SPLITS, TOKENS
+from pipeline.project.paths import BATCHES, BATCHING_REPORT, TAUGHT, TOKENS, TRAINING_PLAN
 from pipeline.project.run_command import run_command
-from pipeline.text.batching import Batch, classic_padding_share, describe, make_batches, write_batches
+from pipeline.text.batching import (
+    Plan,
+    classic_padding_share,
+    describe,
+    make_batches,
+    read_plan,
+    write_batches,
+    write_plan,
+)
+from pipeline.text.token_arrays import read_tokens
+
+EPOCHS = 5
+"""Of which the report gives the mean."""
 
 
 def main() -> None:
-    """Batches every split and reports the padding."""
+    """Plans the training batches, pads those of validation, and reports the padding."""
     params = load_params()
+    batching = {"batch_size": params.batch.batch_size, "seed": params.seed}
+    tokens = {texts: read_tokens(TOKENS / texts) for texts in (*TAUGHT, "validation")}
+    with atomic_write(TRAINING_PLAN) as folder:
+        folder.mkdir()
+        lengths = {texts: tokens[texts].lengths for texts in TAUGHT}
+        write_plan(folder, lengths, pool_batches=params.batch.pool_batches, **batching)
     report = {}
-    for split in SPLITS:
-        tokens = read_table(TOKENS / f"{split}.parquet", ("id", "label", "token_ids"))
-        batches = make_batches(
-            list(tokens["token_ids"]),
-            tokens["label"],
-            list(tokens["id"]),
-            batch_size=params.batch.batch_size,
-            # Only training gains from mixed lengths within a pool; elsewhere all rows are one pool.
-            pool_batches=params.batch.pool_batches if split == "train" else None,
-            seed=params.seed,
-        )
-        write_batches(BATCHES / split, batches)
-        if not batches:  # as long as there are no fresh reviews
-            continue
-        lengths = tokens["token_ids"].str.len().to_numpy()
-        report[split] = describe(batches) | {"classic_padding_share": classic_padding_share(lengths, params.seed)}
-        if split == "train":
-            report[split] |= distribution(lengths, batches)
+    for name, texts in (("train", TAUGHT[:1]), ("taught", TAUGHT)):
+        plan = read_plan(TRAINING_PLAN, texts)
+        drawn = [plan.lengths[rows] for rows in plan.epoch(1)]
+        report[name] = describe(drawn) | distribution(plan.lengths, drawn) | mean_padding(plan)
+        report[name]["classic_padding_share"] = classic_padding_share(plan.lengths, params.seed)
+    validation = tokens["validation"]
+    assert validation.label is not None
+    # Only training gains from mixed lengths within a pool; here all rows are one pool.
+    batches = make_batches(validation, validation.label, validation.id, pool_batches=None, **batching)
+    write_batches(BATCHES / "validation", batches)
+    report["validation"] = describe([batch.lengths for batch in batches])
+    report["validation"]["classic_padding_share"] = classic_padding_share(validation.lengths, params.seed)
     write_json(BATCHING_REPORT, report)
 
 
-def distribution(lengths: np.ndarray, batches: Sequence[Batch]) -> dict[str, Any]:
+def mean_padding(plan: Plan) -> dict[str, Any]:
+    """Returns the mean padding share of the first EPOCHS epochs."""
+    shares = [
+        describe([plan.lengths[rows] for rows in plan.epoch(number)])["padding_share"]
+        for number in range(1, EPOCHS + 1)
+    ]
+    return {"epochs": EPOCHS, "mean_padding_share": round(float(np.mean(shares)), 6)}
+
+
+def distribution(lengths: NDArray[np.int64], batches: Sequence[NDArray[np.int64]]) -> dict[str, Any]:
     """Returns what a picture of the batches needs.
 
     Args:
-        lengths: <int>[reviews], tokens of each review.
-        batches: what was made of them.
+        lengths: <int>[texts], tokens of each text.
+        batches: <int>[rows] each, the lengths of the rows of each batch.
 
     Returns:
         `lengths`, a histogram with its median, and `batch_widths` and `batch_fills`, the tokens a row of each batch,
         narrowest first, and the share of it that is no padding.
     """
-    reviews, edges = np.histogram(lengths, bins=64)
-    shapes = sorted((batch.token_ids.shape[1], batch.lengths.sum() / batch.token_ids.size) for batch in batches)
+    texts, edges = np.histogram(lengths, bins=64)
+    shapes = sorted((int(batch.max()), float(batch.mean() / batch.max())) for batch in batches)
     return {
-        "lengths": {"median": float(np.median(lengths)), "edges": edges.tolist(), "reviews": reviews.tolist()},
+        "lengths": {"median": float(np.median(lengths)), "edges": edges.tolist(), "reviews": texts.tolist()},
         "batch_widths": [width for width, _ in shapes],
-        "batch_fills": [round(float(fill), 4) for _, fill in shapes],
+        "batch_fills": [round(fill, 4) for _, fill in shapes],
     }
 
 

@@ -1,57 +1,70 @@
-"""Stage `compare`: all models and the n-grams side by side on the same test reviews, and a model card of each."""
+"""Stage `compare`: all candidates side by side on the same reviews, which of them challenges, and a model card of each."""
 
 from collections.abc import Mapping, Sequence
 
+import numpy as np
 import pandas as pd
 
-from pipeline.evaluation import comparison
+from pipeline.evaluation import candidates, comparison
+from pipeline.evaluation.choice import Contender, choose
 from pipeline.evaluation.curves import curves
-from pipeline.project.atomic import atomic_write, read_table, write_json, write_text
+from pipeline.project.atomic import atomic_write, read_json, read_table, write_json, write_text
 from pipeline.project.errors import DataError
-from pipeline.project.params import load_params
+from pipeline.project.params import Params, load_params
 from pipeline.project.paths import (
     COMPARISON_REPORT,
     CURVES,
     MODEL_CARD,
-    NGRAMS,
     SPLIT_TABLES,
+    behaviour_file,
     model_card_file,
     predictions_file,
     train_reports,
 )
 from pipeline.project.run_command import run_command
-from pipeline.project.training_record import read_training
+from pipeline.registry import behaviour_gate
 from pipeline.reporting import results
 from pipeline.reporting.model_card import model_card
 
 
 def main() -> None:
-    """Compares the models' predictions, and writes the comparison, their curves and model cards."""
+    """Chooses the challenger, compares the candidates' predictions, and writes comparison, curves and model cards."""
     params = load_params()
     test = read_table(SPLIT_TABLES / "test.parquet", ("id", "text"))
-    predictions = {name: read_predictions(name, test["id"]) for name in (*params.models, NGRAMS)}
-    validated = {name: read_training(name)["metrics"] for name in params.models}
-    best = comparison.best_on_validation(
-        {name: (metrics["best_val_accuracy"], metrics["best_val_loss"]) for name, metrics in validated.items()}
-    )
+    predictions = {name: read_predictions(name, "test", test["id"]) for name in params.candidates}
+    choice = choose({name: contender(name, params) for name in params.candidates})
+    best = choice["chosen"]
     length = read_table(predictions_file(best), ("length",))["length"].to_numpy()
     samples, seed = params.evaluate.bootstrap_samples, params.seed
     compared = comparison.compare(predictions, best, length, test["text"], samples=samples, seed=seed)
-    write_json(COMPARISON_REPORT, compared)
-    write_curves(predictions, list(params.models), bins=params.evaluate.calibration_bins)
+    write_json(COMPARISON_REPORT, compared | {"choice": choice})
+    networks = [name for name in params.candidates if name in params.models]
+    write_curves(predictions, networks, bins=params.evaluate.calibration_bins)
 
-    found = results.read(list(params.models))
-    cards = {name: model_card(found, name, params.dataset) for name in params.models}
+    found = results.read(params.candidates)
+    cards = {name: model_card(found, name, params.dataset) for name in params.candidates}
     for name, card in cards.items():
         write_text(model_card_file(name), card)
     write_text(MODEL_CARD, cards[best])
 
 
-def read_predictions(name: str, ids: "pd.Series[str]") -> pd.DataFrame:
-    """Returns id, label, logit and probability of each test review; raises DataError if they are not those of `ids`."""
-    table = read_table(predictions_file(name), ("id", "label", "logit", "probability"))
+def contender(name: str, params: Params) -> Contender:
+    """Returns a candidate as `choose` takes it: its log loss on validation, its cost, its behaviour's objection."""
+    validation = read_table(SPLIT_TABLES / "validation.parquet", ("id",))["id"]
+    table = read_predictions(name, "validation", validation)
+    loss = np.logaddexp(0, np.where(table["label"] == 1, -table["logit"], table["logit"]))
+    report = read_json(behaviour_file(name), ("tests",))
+    spans = behaviour_gate.spans(report, params.gate.behaviour.ceilings(params.dataset))
+    objections = behaviour_gate.span_objections(spans, params.dataset)
+    return Contender(loss, candidates.read_serving(name)["milliseconds"], " ".join(objections) or None)
+
+
+def read_predictions(name: str, split: str, ids: "pd.Series[str]") -> pd.DataFrame:
+    """Returns id, label, logit and probability of each review; raises DataError if they are not those of `ids`."""
+    file = predictions_file(name, split)
+    table = read_table(file, ("id", "label", "logit", "probability"))
     if not table["id"].equals(ids):
-        raise DataError(f"{predictions_file(name)} does not hold the test reviews in their order; run `dvc repro`")
+        raise DataError(f"{file} does not hold the {split} reviews in their order; run `dvc repro`")
     return table
 
 
@@ -61,8 +74,12 @@ def write_curves(predictions: Mapping[str, pd.DataFrame], trained: Sequence[str]
         name: curves(table["label"].to_numpy(), table["logit"].to_numpy(), bins=bins)
         for name, table in predictions.items()
     }
-    kinds = {kind: {name: tables[kind].round(6) for name, tables in by_model.items()} for kind in by_model[NGRAMS]}
-    kinds["history"] = {name: pd.read_csv(train_reports(name) / "history.csv") for name in trained}
+    kinds = {
+        kind: {name: tables[kind].round(6) for name, tables in by_model.items()}
+        for kind in next(iter(by_model.values()))
+    }
+    if trained:
+        kinds["history"] = {name: pd.read_csv(train_reports(name) / "history.csv") for name in trained}
     with atomic_write(CURVES) as folder:
         folder.mkdir()
         for kind, tables in kinds.items():

@@ -1,28 +1,29 @@
-"""Stage `tokenize`: encodes every split with the vocabulary and truncates long reviews."""
+"""Stage `tokenize`: encodes the texts of every split with the vocabulary and truncates long ones."""
 
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 from numpy.typing import NDArray
 
-from pipeline.project.atomic import atomic_write, read_json, write_json, write_table
+from pipeline.project.atomic import atomic_write, read_json, write_json
 from pipeline.project.errors import DataError
 from pipeline.project.params import load_params
 from pipeline.project.paths import (
     SPLIT_TABLES,
     SPLITS,
+    TAUGHT,
     TOKENIZER_REPORT,
     TOKENS,
     VALIDATION_REPORT,
 )
 from pipeline.project.run_command import run_command
 from pipeline.served_model.tokenizer import truncate
-from pipeline.text.encoding import load_tokenizer, read_reviews
+from pipeline.text.encoding import load_tokenizer, read_texts
+from pipeline.text.token_arrays import write_tokens
 
 
 def main() -> None:
-    """Encodes the reviews of every split and reports what truncation does to them."""
+    """Encodes the texts of every split and reports what truncation does to them."""
     params = load_params()
     require_valid_data(VALIDATION_REPORT)
 
@@ -30,12 +31,17 @@ def main() -> None:
     reports = {}
     with atomic_write(TOKENS) as folder:
         folder.mkdir()
-        for split in SPLITS:
-            reviews = read_reviews(SPLIT_TABLES / f"{split}.parquet")
-            whole = tokenizer.encode_batch(reviews["text"])
+        for split in dict.fromkeys((*SPLITS, *TAUGHT)):
+            texts = read_texts(SPLIT_TABLES / f"{split}.parquet", labelled=split in SPLITS)
+            whole = tokenizer.encode_batch(texts["text"])
             lengths = np.array([len(ids) for ids in whole], np.int64)
-            token_ids = [truncate(ids, params.tokenize.max_tokens) for ids in whole]
-            write_table(folder / f"{split}.parquet", reviews[["id", "label"]].assign(token_ids=pd.Series(token_ids)))
+            write_tokens(
+                folder / split,
+                [truncate(ids, params.tokenize.max_tokens) for ids in whole],
+                texts["id"].tolist(),
+                texts["label"].tolist() if split in SPLITS else None,
+                vocabulary_size=tokenizer.vocabulary_size,
+            )
             if len(lengths):
                 reports[split] = length_report(lengths, params.tokenize.max_tokens)
     write_json(

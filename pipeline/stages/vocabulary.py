@@ -5,14 +5,14 @@ from pipeline.project.params import load_params
 from pipeline.project.paths import RAW, TOKENIZER, VOCABULARY
 from pipeline.project.run_command import run_command
 from pipeline.served_model.tokenizer import SubwordTokenizer
-from pipeline.text.encoding import read_reviews
+from pipeline.text.encoding import read_texts
 from pipeline.text.vocabulary import build_vocabulary
 
 
 def main() -> None:
     """Builds the vocabulary and saves it."""
     params = load_params()
-    texts = read_reviews(RAW / "train.parquet")["text"]
+    texts = read_texts(RAW / "train.parquet", labelled=True)["text"]
     tokenizer = SubwordTokenizer(build_vocabulary(texts, params.tokenize.vocabulary_size))
     with atomic_write(TOKENIZER) as folder:
         folder.mkdir()

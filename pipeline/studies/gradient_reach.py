@@ -10,15 +10,17 @@ read there changes nothing (Hochreiter 1991; Bengio, Simard & Frasconi 1994, for
 - `lstm`: Keras's default, with a forget gate that begins at σ(1) = 0.73 (Gers et al. 2000; Jozefowicz et al. 2015).
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 if TYPE_CHECKING:
     import keras
-    import pandas as pd
 
+Reviews = tuple[Sequence[NDArray[np.int32]], NDArray[np.integer]]
+"""Token ids of each review, and the labels, <int>[reviews]."""
 CELLS = ("simple_rnn_random", "simple_rnn", "lstm")
 UNITS = 32
 BATCH_SIZE = 64
@@ -32,20 +34,22 @@ REACH = 0.01
 """A step counts as reached while its gradient is at least this share of the last step's."""
 
 
-def of_length(tokens: "pd.DataFrame", steps: int, most: int) -> tuple[np.ndarray, np.ndarray]:
+def of_length(
+    token_ids: Sequence[NDArray[np.int32]], label: NDArray[np.integer], steps: int, most: int
+) -> tuple[np.ndarray, np.ndarray]:
     """Returns the last `steps` token ids, <int32>[reviews, steps], and the labels, <float32>[reviews], of the first
     `most` reviews that have as many: no padding, so that a step is the same distance from the end in all of them."""
-    rows = tokens[tokens["token_ids"].str.len() >= steps].head(most)
-    return np.stack([ids[-steps:] for ids in rows["token_ids"]]).astype(np.int32), rows["label"].to_numpy(np.float32)
+    rows = [row for row, ids in enumerate(token_ids) if len(ids) >= steps][:most]
+    return np.stack([token_ids[row][-steps:] for row in rows]), label[rows].astype(np.float32)
 
 
 def study(
-    train: "pd.DataFrame", validation: "pd.DataFrame", *, vocabulary_size: int, seed: int, epochs: int = EPOCHS
+    train: Reviews, validation: Reviews, *, vocabulary_size: int, seed: int, epochs: int = EPOCHS
 ) -> dict[str, Any]:
     """Trains and measures the three networks.
 
     Args:
-        train, validation: tables of reviews with label and token_ids.
+        train, validation: reviews.
         vocabulary_size: number of token ids, padding included.
         seed, epochs: of the training.
 
@@ -55,9 +59,9 @@ def study(
         `untrained` and `trained` the `gradient`, the mean norm by steps back from the last one, relative to the last
         one's, and `reach`, how many steps back it stays at or above REACH.
     """
-    steps = int(train["token_ids"].str.len().median())
-    reviews, label = of_length(train, steps, TRAINED_REVIEWS)
-    held_out, held_out_label = of_length(validation, steps, VALIDATED_REVIEWS)
+    steps = int(np.median([len(ids) for ids in train[0]]))
+    reviews, label = of_length(*train, steps, TRAINED_REVIEWS)
+    held_out, held_out_label = of_length(*validation, steps, VALIDATED_REVIEWS)
     measured = held_out[:MEASURED_REVIEWS], held_out_label[:MEASURED_REVIEWS]
     cells = {}
     for cell in CELLS:

@@ -3,23 +3,25 @@
 The classic `shuffle().padded_batch(64)` mixes long and short reviews, and three quarters of what it computes is
 padding. Here rows are shuffled into pools, each pool is sorted by length and cut into batches, so that a batch
 holds rows of nearly one length (the bucketing of fairseq, torchtext's BucketIterator and AllenNLP's
-BucketBatchSampler). What a batch holds is fixed by the seed; the order of batches is drawn anew for each epoch.
+BucketBatchSampler). What is validated on is batched once; training draws batches and their order anew for each epoch,
+by its plan.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
-from pipeline.project.atomic import read_table, write_table
+from pipeline.project.atomic import atomic_write, read_table, write_table
 from pipeline.project.errors import DataError
 from pipeline.served_model.tokenizer import PADDING_ID
 
 CLASSIC_BATCH_SIZE = 64  # the TensorFlow text classification tutorial's, the reference of the reported padding
 _FILE = "batches.parquet"
+_PLAN = "plan.npz"
 _COLUMNS = ("id", "label", "width", "token_ids")
 
 
@@ -57,6 +59,60 @@ def pad(rows: Sequence[np.ndarray], width: int | None = None) -> np.ndarray:
     return padded
 
 
+def bucketed_rows(
+    lengths: ArrayLike, *, batch_size: int, pool_batches: int | None, seed: int | Sequence[int]
+) -> list[NDArray[np.int64]]:
+    """Divides rows of these lengths into batches of similar length; every row is in exactly one.
+
+    Args:
+        lengths: <int>[rows].
+        batch_size: rows a batch; only the last batch of a pool may have fewer.
+        pool_batches: batches whose rows are sorted together; None sorts all rows, which pads least.
+        seed: seed of the shuffle that fills the pools and breaks ties of length.
+
+    Returns:
+        The rows of each batch.
+    """
+    lengths = np.asarray(lengths)
+    order = np.random.default_rng(seed).permutation(len(lengths))
+    pool_rows = pool_batches * batch_size if pool_batches else max(len(order), 1)
+    batches = []
+    for start in range(0, len(order), pool_rows):
+        pool = order[start : start + pool_rows]
+        pool = pool[np.argsort(lengths[pool], kind="stable")]
+        batches += [pool[first : first + batch_size] for first in range(0, len(pool), batch_size)]
+    return batches
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How training draws its batches: the batches of an epoch are a function of seed and epoch alone, so that a
+    training that goes on after a kill draws what it would have drawn.
+
+    Attributes:
+        lengths: <int>[rows], of all texts that are learnt from.
+        batch_size, pool_batches: as in `bucketed_rows`.
+        seed: of all epochs.
+    """
+
+    lengths: NDArray[np.int64]
+    batch_size: int
+    pool_batches: int
+    seed: int
+
+    @property
+    def steps(self) -> int:
+        """Batches of an epoch; every epoch has as many."""
+        pool, last = divmod(len(self.lengths), self.pool_batches * self.batch_size)
+        return pool * self.pool_batches + -(-last // self.batch_size)
+
+    def epoch(self, number: int) -> list[NDArray[np.int64]]:
+        """Returns the rows of each batch of an epoch, in the order in which they are learnt from."""
+        seed = [self.seed, number]
+        batches = bucketed_rows(self.lengths, batch_size=self.batch_size, pool_batches=self.pool_batches, seed=seed)
+        return [batches[index] for index in np.random.default_rng([*seed, 1]).permutation(len(batches))]
+
+
 def make_batches(
     token_ids: Sequence[np.ndarray],
     label: ArrayLike,
@@ -66,30 +122,19 @@ def make_batches(
     pool_batches: int | None,
     seed: int,
 ) -> list[Batch]:
-    """Divides rows into padded batches of similar length; every row is in exactly one.
-
-    Args:
-        token_ids, label, ids: of each row; see `pad` for what is refused.
-        batch_size: rows a batch; only the last batch of a pool may have fewer.
-        pool_batches: batches whose rows are sorted together; None sorts all rows, which pads least.
-        seed: seed of the shuffle that fills the pools and breaks ties of length.
-    """
-    labels = np.asarray(label, np.int8)
-    lengths = np.array([len(row) for row in token_ids])
-    order = np.random.default_rng(seed).permutation(len(lengths))
-    pool_rows = pool_batches * batch_size if pool_batches else max(len(order), 1)
-    batches = []
-    for start in range(0, len(order), pool_rows):
-        pool = order[start : start + pool_rows]
-        pool = pool[np.argsort(lengths[pool], kind="stable")]
-        for rows in (pool[first : first + batch_size] for first in range(0, len(pool), batch_size)):
-            batches.append(Batch(pad([token_ids[row] for row in rows]), labels[rows], [ids[row] for row in rows]))
-    return batches
+    """Divides rows into padded batches of similar length, as `bucketed_rows` does; see `pad` for what is refused."""
+    labels, lengths = np.asarray(label, np.int8), [len(row) for row in token_ids]
+    return [
+        Batch(pad([token_ids[row] for row in rows]), labels[rows], [str(ids[row]) for row in rows])
+        for rows in bucketed_rows(lengths, batch_size=batch_size, pool_batches=pool_batches, seed=seed)
+    ]
 
 
 def hide_tokens(token_ids: np.ndarray, share: float, hidden_id: int, rng: np.random.Generator) -> np.ndarray:
-    """Returns a copy of <int32>[rows, width] in which each real token id became `hidden_id` with probability `share`
+    """Returns <int32>[rows, width] token ids of which each real one became `hidden_id` with probability `share`
     (the token dropout of Iyyer et al. 2015, "Deep unordered composition"); padding and lengths stay."""
+    if not share:
+        return token_ids
     hidden = (rng.random(token_ids.shape) < share) & (token_ids != PADDING_ID)
     return np.where(hidden, np.int32(hidden_id), token_ids)
 
@@ -117,13 +162,38 @@ def read_batches(folder: Path) -> list[Batch]:
         raise DataError(f"{folder / _FILE} holds no padded batches ({error}); run `dvc repro`") from None
 
 
-def describe(batches: Sequence[Batch]) -> dict[str, Any]:
-    """Returns rows, batches, real tokens, padded tokens and `padding_share`, the share of the work that is padding."""
-    real = sum(int(batch.lengths.sum()) for batch in batches)
-    padded = sum(batch.token_ids.size for batch in batches)
+def write_plan(
+    folder: Path, lengths: Mapping[str, ArrayLike], *, batch_size: int, pool_batches: int, seed: int
+) -> None:
+    """Writes to `folder` the plan of trainings on texts of these lengths, <int>[texts] by what the texts are."""
+    kept = {f"lengths_{texts}": np.asarray(found, np.int32) for texts, found in lengths.items()}
+    with atomic_write(folder / _PLAN) as aside:
+        np.savez(aside, allow_pickle=False, batch_size=batch_size, pool_batches=pool_batches, seed=seed, **kept)
+
+
+def read_plan(folder: Path, texts: Sequence[str]) -> Plan:
+    """Returns the plan of a training on `texts`, in this order, of what `write_plan` wrote.
+
+    Raises:
+        DataError: the file is missing or truncated, or has no such texts.
+    """
+    try:
+        with np.load(folder / _PLAN, allow_pickle=False) as plan:
+            lengths = np.concatenate([plan[f"lengths_{one}"] for one in texts]).astype(np.int64)
+            return Plan(lengths, int(plan["batch_size"]), int(plan["pool_batches"]), int(plan["seed"]))
+    except Exception as error:  # NumPy and zip raise many kinds for a damaged file
+        reason = " ".join(str(error).split())[:200]
+        raise DataError(f"{folder / _PLAN} is no plan of {', '.join(texts)} ({reason}); run `dvc repro`") from None
+
+
+def describe(lengths: Sequence[NDArray[np.int64]]) -> dict[str, Any]:
+    """Returns rows, batches, real tokens, padded tokens and `padding_share`, the share of the work that is padding, of
+    batches with rows of these lengths, <int>[rows] each."""
+    real = sum(int(batch.sum()) for batch in lengths)
+    padded = sum(int(batch.max()) * len(batch) for batch in lengths)
     return {
-        "rows": sum(len(batch.id) for batch in batches),
-        "batches": len(batches),
+        "rows": sum(map(len, lengths)),
+        "batches": len(lengths),
         "real_tokens": real,
         "padded_tokens": padded,
         "padding_share": round(1 - real / padded, 6) if padded else 0.0,

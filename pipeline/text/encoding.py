@@ -22,10 +22,11 @@ def load_tokenizer(path: Path = VOCABULARY) -> SubwordTokenizer:
         raise DataError(f"{error}; remove it and run `dvc repro` to make it anew") from None
 
 
-def read_reviews(path: Path) -> "pd.DataFrame":
-    """Reads a table of reviews; raises DataError naming file and row if a text has no ids."""
-    reviews = read_table(path, REVIEW_COLUMNS)
-    for row, text in zip(reviews["id"], reviews["text"], strict=True):
+def read_texts(path: Path, *, labelled: bool) -> "pd.DataFrame":
+    """Reads a table of texts with id and, where they are `labelled`, label; raises DataError naming file and row if a
+    text has no ids."""
+    texts = read_table(path, REVIEW_COLUMNS if labelled else ("id", "text"))
+    for row, text in zip(texts["id"], texts["text"], strict=True):
         if reason := why_unusable(text):
             raise DataError(f"{path}: row {row}: {reason}")
-    return reviews
+    return texts

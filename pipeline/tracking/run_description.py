@@ -15,7 +15,7 @@ _UNFINISHED = {
 }
 _SETTINGS = ("seed", "learning_rate", "token_dropout", "dropout")
 _LIBRARIES = {"TensorFlow": "version.tensorflow", "Keras": "version.keras"}
-_BATCHES = "md5.data/batches/train"
+_TEACHER = "md5.data/teacher/"
 
 
 def of_training(status: str, data: "RunData", accuracy_interval: Sequence[float] | None = None) -> str:
@@ -27,15 +27,16 @@ def of_training(status: str, data: "RunData", accuracy_interval: Sequence[float]
         results.append(f"test accuracy **{metrics['test/accuracy']:.4f}**")
     if accuracy_interval:
         results.append("95% interval {:.4f} to {:.4f}".format(*accuracy_interval))
-    if "best_epoch" in metrics:
-        results.append(f"validation accuracy {metrics['best_val_accuracy']:.4f}")
-        results.append(f"kept of epoch {metrics['best_epoch']:.0f} of {metrics['epochs']:.0f}")
-    else:
+    if "val_accuracy" in metrics:
+        results.append(f"validation accuracy {metrics['val_accuracy']:.4f}")
+    if "epochs" in metrics:
+        results.append(f"{metrics['epochs']:.0f} epochs")
+    if "val_accuracy" not in metrics:
         results.append(_UNFINISHED.get(status, "finished"))
     lines = {
         "model": _model(data),
         "training": _training(data),
-        "data": f"batches of md5 `{tags[_BATCHES][:8]}`, as `dvc.lock` has them" if _BATCHES in tags else "",
+        "data": _targets(tags, 8),
         "code": _code(tags),
     }
     about = " on ".join(f"**{tags[name]}**" for name in ("model", "dataset") if name in tags)
@@ -70,6 +71,13 @@ def _code(tags: Mapping[str, str]) -> str:
     return f"{code}, DVC experiment `{tags[EXPERIMENT]}`" if EXPERIMENT in tags else code
 
 
+def _targets(tags: Mapping[str, str], digits: int) -> str:
+    for name, digest in tags.items():
+        if name.startswith(_TEACHER):
+            return f"targets of the teacher {name.removeprefix(_TEACHER)}, md5 `{digest[:digits]}` in `dvc.lock`"
+    return ""
+
+
 def made_by(tags: Mapping[str, str], metrics: Mapping[str, float]) -> str:
     """Returns in a sentence by which training, whose run has these tags and metrics, a registered version was made."""
     seconds = f" in {metrics['training_seconds']:,.0f} s" if "training_seconds" in metrics else ""
@@ -77,6 +85,6 @@ def made_by(tags: Mapping[str, str], metrics: Mapping[str, float]) -> str:
         f"Trained{seconds} on {tags.get('device', 'an unknown device')}",
         *(f"{name} {tags[tag]}" for name, tag in _LIBRARIES.items() if tag in tags),
         _code(tags),
-        *([f"training batches of md5 `{tags[_BATCHES][:12]}`"] if _BATCHES in tags else []),
+        *([targets] if (targets := _targets(tags, 12)) else []),
     ]
     return f"{', '.join(parts)}."

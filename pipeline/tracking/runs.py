@@ -16,12 +16,14 @@ from pipeline.project.credentials import TRACKING_URI
 from pipeline.project.errors import PipelineError, UsageError, one_line, store_errors
 from pipeline.project.params import PARAMS_FILE
 from pipeline.project.paths import (
-    BATCHES,
+    EVALUATED,
     LABELLED_POINTER,
+    VALIDATION_BATCHES,
     behaviour_file,
     evaluated_file,
     evaluation_reports,
     metrics_file,
+    teacher_folder,
 )
 from pipeline.tracking import availability, relocation, run_description
 from pipeline.tracking.availability import SQLITE
@@ -38,13 +40,16 @@ WEIGHTS = "weights_sha256"
 """The tag of a training with the hash of its weights."""
 NOTE = "mlflow.note.content"
 """MLflow's tag for a description, of a run or an experiment."""
-INPUTS = {context: BATCHES / split for context, split in (("training", "train"), ("validation", "validation"))}
-"""The data sets of a training, by MLflow's name of what they are for."""
 SYSTEM_METRICS_INTERVAL_S = 1
 _MOST_RUNS = 50_000  # MLflow's limit of one search
 """So that a run of half a minute gets a curve too."""
 _DIGEST_LENGTH = 36  # MLflow's limit
 _SLICES = "tables/slices.json"
+
+
+def inputs(teacher: str) -> dict[str, Path]:
+    """Returns the data sets of a training that learns from `teacher`, by MLflow's name of what they are for."""
+    return {"training": teacher_folder(teacher), "validation": VALIDATION_BATCHES}
 
 
 def store_root() -> Path:
@@ -305,7 +310,8 @@ def log_evaluation(run_id: str, model: str) -> None:
     """Logs the metrics, studies and failures that `evaluate`, `test` and `behaviour` found of `model`, its slices on
     the test split as a table that the UI compares between runs, and completes the run's description."""
     client, report = connect(), read_json(metrics_file(model), ("intervals", "slices"))
-    by_split = read_json(evaluated_file(model), ("validation",)) | {"test": report}
+    evaluated = read_json(evaluated_file(model), ("validation",))
+    by_split = {split: evaluated[split] for split in EVALUATED if split in evaluated} | {"test": report}
     by_split |= {"test/corrected": report["corrected"]} if "corrected" in report else {}
     for split, found in by_split.items():
         log_metrics(run_id, {f"{split}/{name}": value for name, value in _figures(found).items()})
@@ -313,7 +319,8 @@ def log_evaluation(run_id: str, model: str) -> None:
     for section, prefix in (("capabilities", "behaviour"), ("evaluation_sets", "evaluation_sets")):
         for of, found in behaviour[section].items():
             log_metrics(run_id, {f"{prefix}/{of}/{name}": value for name, value in _figures(found).items()})
-    log_artifacts(run_id, evaluation_reports(model), "evaluate")
+    if evaluation_reports(model).exists():  # of a network
+        log_artifacts(run_id, evaluation_reports(model), "evaluate")
     client.log_dict(run_id, behaviour, "evaluate/behaviour.json")
     client.log_dict(run_id, report, "evaluate/metrics.json")
     # As MLflow's `log_table` does, which however appends to a table that stands there already.

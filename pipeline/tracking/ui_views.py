@@ -28,7 +28,7 @@ _CHOSEN = {
     "tags.`dataset`": 110,
     "tags.`model`": 80,
     "metrics.`test/accuracy`": 110,
-    "metrics.`best_val_accuracy`": 140,
+    "metrics.`val_accuracy`": 140,
     "metrics.`test/loss`": 90,
     "metrics.`epochs`": 75,
     "metrics.`seconds_per_epoch`": 150,
@@ -85,7 +85,7 @@ def _state() -> dict[str, Any]:
                 "deleted": False,
                 "isGenerated": False,
                 "selectedParams": ["recurrent_units", "learning_rate", "dropout", "token_dropout", "seed"],
-                "selectedMetrics": ["best_val_accuracy", "test/accuracy"],
+                "selectedMetrics": ["val_accuracy", "test/accuracy"],
                 "showAllRuns": True,
             }
         ],
