@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from pipeline.evaluation import behaviour
 from pipeline.evaluation.metrics import probability
-from pipeline.ngrams.classifier import NgramClassifier
+from pipeline.ngrams.classifier import load_ngrams
 from pipeline.project.atomic import write_json
 from pipeline.project.params import load_params
 from pipeline.project.paths import NGRAMS, NGRAMS_FILE, behaviour_file
@@ -16,7 +16,7 @@ from pipeline.project.run_command import run_command
 
 def main() -> None:
     """Runs the tests on the n-grams, and writes what they found."""
-    params, classifier = load_params(), NgramClassifier.load(NGRAMS_FILE)
+    params, classifier = load_params(), load_ngrams(NGRAMS_FILE)
 
     def scored(texts: Sequence[str]) -> NDArray[np.float64]:
         return probability(classifier.logits(texts))

@@ -4,7 +4,7 @@ from pipeline.evaluation import selective
 from pipeline.evaluation.corrections import corrected
 from pipeline.evaluation.metrics import probability
 from pipeline.evaluation.significance import report
-from pipeline.ngrams.classifier import NgramClassifier
+from pipeline.ngrams.classifier import load_ngrams
 from pipeline.project.atomic import read_table, write_json, write_table
 from pipeline.project.params import load_params
 from pipeline.project.paths import (
@@ -22,7 +22,7 @@ def main() -> None:
     """Scores the test reviews with the n-grams, and writes predictions and metrics."""
     params = load_params()
     test = read_table(SPLIT_TABLES / "test.parquet", REVIEW_COLUMNS)
-    logit = NgramClassifier.load(NGRAMS_FILE).logits(test["text"].tolist())
+    logit = load_ngrams(NGRAMS_FILE).logits(test["text"].tolist())
     bins, samples = params.evaluate.calibration_bins, params.evaluate.bootstrap_samples
     tested = report(test["label"].to_numpy(), logit, bins=bins, samples=samples, seed=params.seed)
     predictions = test[["id", "label"]].assign(logit=logit, probability=probability(logit))
