@@ -41,7 +41,7 @@ _ARTIFACT = "model"
 FOLDER = "served_model"
 """The served model among the artifacts of a version."""
 _SERVED_MODEL = Path(served_model.__file__).parent
-_CODE = ("__init__.py", "loading.py", "scorer.py", "tokenizer.py")
+_CODE = ("__init__.py", "loading.py", "ngrams.py", "scorer.py", "tokenizer.py")
 _PYFUNC = "pyfunc_model.py"
 _REQUIREMENTS = ("mlflow", "numpy", "onnxruntime", "pandas")
 _EXAMPLE = ("A film that stays with you for days.", "Two hours that I will never get back.")
@@ -70,7 +70,12 @@ class Candidate:
         from pipeline.training import networks, onnx_graph
 
         params, _, weights = networks.read_model(model_file(self.model))
-        settings = {"max_tokens": self.params["max_tokens"], "threshold": THRESHOLD, "unsure": self.unsure}
+        settings = {
+            "max_tokens": self.params["max_tokens"],
+            "threshold": THRESHOLD,
+            "unsure": self.unsure,
+            "weights": {"network": 1.0},
+        }
         return {name: _code(name) for name in _CODE} | {
             "vocabulary.txt": VOCABULARY.read_bytes(),
             "network.onnx": onnx_graph.onnx_graph(params, weights),
