@@ -42,7 +42,9 @@ def imports(file: Path) -> set[Path]:
         if isinstance(node, ast.Import):
             names |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module:
-            names |= {node.module} | {f"{node.module}.{alias.name}" for alias in node.names}
+            beside = file.relative_to(ROOT).parts[: -node.level] if node.level else ()
+            module = ".".join((*beside, node.module))
+            names |= {module} | {f"{module}.{alias.name}" for alias in node.names}
     modules = {ROOT / f"{name.replace('.', '/')}.py" for name in names if name.startswith("pipeline")}
     return {module for module in modules if module.exists()}
 

@@ -12,12 +12,12 @@ from pipeline.data.labelled import read_labelled
 from pipeline.data.verdicts import DROP, KEEP, Verdict, read_verdicts, text_digest
 from pipeline.evaluation.doubtful_labels import doubt
 from pipeline.evaluation.metrics import probability
-from pipeline.ngrams.classifier import NgramClassifier
 from pipeline.ngrams.cross_fitting import FOLDS, CrossFitted, cross_fit
 from pipeline.project.atomic import atomic_write, read_table
 from pipeline.project.errors import DataError
 from pipeline.project.params import Params
 from pipeline.project.paths import RAW, RAW_SPLITS, REVIEW_COLUMNS, SPLIT_TABLES
+from pipeline.served_model.ngrams import NgramClassifier
 
 if TYPE_CHECKING:
     import pandas as pd

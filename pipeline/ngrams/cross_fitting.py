@@ -6,7 +6,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.ngrams.classifier import NgramClassifier, fit_presence, presence
+from pipeline.ngrams.classifier import fit_presence, presence
+from pipeline.served_model.ngrams import NgramClassifier
 
 FOLDS = 5
 
@@ -37,12 +38,13 @@ def cross_fit(
     """
     from sklearn.model_selection import StratifiedKFold
 
-    counted = presence(texts, max_ngram)
+    present = presence(texts, max_ngram)
     logit, fold = np.empty(len(texts)), np.empty(len(texts), np.int64)
     classifiers = []
     parts = StratifiedKFold(folds, shuffle=True, random_state=seed).split(label, label)
     for number, (rest, held_out) in enumerate(parts):
-        classifier = fit_presence(counted[rest], label[rest], max_ngram=max_ngram, regularization=regularization)
-        logit[held_out], fold[held_out] = classifier.logits_of(counted[held_out]), number
+        classifier = fit_presence(present[rest], label[rest], max_ngram=max_ngram, regularization=regularization)
+        unseen = present[held_out]
+        logit[held_out], fold[held_out] = classifier.logits_of(unseen.indptr, unseen.indices.view(np.uint32)), number
         classifiers.append(classifier)
     return CrossFitted(logit, fold, classifiers)

@@ -1,7 +1,10 @@
-"""Scoring raw text with NumPy and ONNX Runtime alone.
+"""Scoring raw text with NumPy and, where there is a network, ONNX Runtime alone.
 
-The folder that holds this file is a registered model: the code, the vocabulary, the network as an ONNX graph, and the
-settings. Copied anywhere, it is a package of its own:
+The folder that holds this file is a registered model: the code, the vocabulary, the settings, and one or two parts, of
+which each gives a text a logit: the network as an ONNX graph (`network.onnx`), the n-gram classifier (`ngrams.npz`).
+The settings hold a weight for each part, and the model's logit is the weighted sum: a weight alone is an inverse
+temperature (Guo et al. 2017, "On Calibration of Modern Neural Networks"), two are a blend, a logarithmic opinion pool
+(Hinton 2002, "Training Products of Experts", section 1). Copied anywhere, the folder is a package of its own:
 
     from served_model.scorer import Scorer
 
@@ -14,14 +17,19 @@ import os
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from math import isfinite
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from .ngrams import NgramClassifier, blocks
 from .tokenizer import SubwordTokenizer, UnencodableText
 
+NETWORK, NGRAMS = "network", "ngrams"
+"""The parts that a model may have."""
 LABELS = np.array(["negative", "positive"], object)
 BATCH_TOKENS = 2**13
 """Tokens of a batch, padding included; benchmarks/serving.py's `single`: twice or half as many are no faster."""
@@ -55,8 +63,8 @@ class Scorer:
                 schedulers set for each of their workers, else one a core. One text takes one thread.
 
         Raises:
-            OSError, ValueError: a file is missing or damaged.
-            ImportError: ONNX Runtime is not installed.
+            OSError, ValueError: a file is missing or damaged, or the weights are not such as the settings may have.
+            ImportError: there is a network, and ONNX Runtime is not installed.
         """
         folder = folder or Path(__file__).parent
         settings = json.loads((folder / "settings.json").read_text(encoding="utf-8"))
@@ -64,12 +72,14 @@ class Scorer:
         self._threshold = settings["threshold"]
         self._unsure = settings["unsure"]
         self._tokenizer = SubwordTokenizer.load(folder / "vocabulary.txt")
-        self._session = _session(folder / "network.onnx")
+        self._weights = _checked(settings.get("weights"))
+        self._session = _session(folder / "network.onnx") if NETWORK in self._weights else None
+        self._ngrams = NgramClassifier.load(folder / "ngrams.npz") if NGRAMS in self._weights else None
         self._threads = threads or _default_threads()
         self._is_word = np.zeros(self._tokenizer.vocabulary_size, bool)
         self._is_word[1 : 1 + len(self._tokenizer.subwords)] = [_WORD.match(one) for one in self._tokenizer.subwords]
-        # A vocabulary that is larger than the network's embedding fails here.
-        self._score([np.array([self._tokenizer.vocabulary_size - 1], np.int32)])
+        # All tables are made here, and a vocabulary that is larger than the network's embedding fails.
+        self._parts(["."], [np.array([self._tokenizer.vocabulary_size - 1], np.int32)])
 
     def score(self, texts: Iterable[str]) -> Scores:
         """Returns label, probability of positive, and logit of each of `texts`, and whether the answer is sure: its
@@ -80,8 +90,10 @@ class Scorer:
             UnencodableText: a text cannot be scored: it is missing, no string, blank, or holds half of a surrogate
                 pair. The message begins with its row, counted from 0. It is a ValueError.
         """
+        texts = list(texts)
         token_ids = self.encode(texts)
-        logit = self.logits(token_ids)
+        parts = self._parts(texts, token_ids)
+        logit = sum((self._weights[name] * parts[name] for name in parts), np.zeros(len(texts)))
         probability = (1 + np.tanh(logit / 2)) / 2  # the logistic function, without overflow
         label = LABELS[(probability > self._threshold).astype(int)]
         return Scores(label, probability, logit, self._outside(probability) & self._familiar(token_ids))
@@ -103,26 +115,40 @@ class Scorer:
         `score` does."""
         return self._tokenizer.encode_batch(texts, self._max_tokens)
 
-    def logits(self, token_ids: Sequence[NDArray[np.int32]]) -> NDArray[np.float64]:
-        """Returns <float64>[rows], the logit of each row of token ids, <int32>[tokens] without padding."""
-        logit = np.empty(len(token_ids), np.float64)
-        batches = list(bucketed([len(ids) for ids in token_ids], BATCH_TOKENS))
+    def parts(self, texts: Iterable[str]) -> dict[str, NDArray[np.float64]]:
+        """Returns the logit of each text by each part that has a weight, <float64>[texts], as the part itself has it:
+        what weights are fitted on. Raises as `score` does."""
+        texts = list(texts)
+        return self._parts(texts, self.encode(texts))
 
-        def fill(rows: NDArray[np.int64]) -> None:
-            logit[rows] = self._score([token_ids[row] for row in rows])
+    def _parts(self, texts: list[str], token_ids: Sequence[NDArray[np.int32]]) -> dict[str, NDArray[np.float64]]:
+        logit = {name: np.empty(len(texts), np.float64) for name in self._weights}
 
-        if len(batches) <= 1 or self._threads == 1:
-            for rows in batches:
-                fill(rows)
+        def network(rows: NDArray[np.int64]) -> None:
+            logit[NETWORK][rows] = self._score([token_ids[row] for row in rows])
+
+        def ngrams(rows: slice) -> None:
+            assert self._ngrams
+            logit[NGRAMS][rows] = self._ngrams.logits(texts[rows])
+
+        batches = list(bucketed([len(ids) for ids in token_ids], BATCH_TOKENS)) if self._session else []
+        # The longest first and the n-grams, which are short work, last, so that all end at about the same time.
+        work = [partial(network, rows) for rows in reversed(batches)]
+        work += [partial(ngrams, rows) for rows in blocks(texts)] if self._ngrams else []
+        if len(work) <= len(logit) or self._threads == 1:
+            for each in work:
+                each()
         else:
-            with ThreadPoolExecutor(min(self._threads, len(batches))) as pool:
-                list(pool.map(fill, reversed(batches)))  # the longest first, so that all end at about the same time
+            with ThreadPoolExecutor(min(self._threads, len(work))) as pool:
+                for done in [pool.submit(each) for each in work]:
+                    done.result()
         return logit
 
     def _score(self, token_ids: Sequence[NDArray[np.int32]]) -> NDArray[np.float32]:
         padded = np.zeros((len(token_ids), max(len(ids) for ids in token_ids)), np.int32)
         for row, ids in zip(padded, token_ids, strict=True):
             row[: len(ids)] = ids
+        assert self._session
         return np.asarray(self._session.run(None, {"token_ids": padded})[0])
 
 
@@ -138,6 +164,16 @@ def bucketed(lengths: Sequence[int], batch_tokens: int) -> Iterator[NDArray[np.i
         stop = start + max(int(fitting), 1)
         yield order[start:stop]
         start = stop
+
+
+def _checked(weights: Any) -> dict[str, float]:
+    """Returns the weights of the settings; raises ValueError if they are not some parts' numbers above 0."""
+    if not isinstance(weights, dict) or not weights or not weights.keys() <= {NETWORK, NGRAMS}:
+        raise ValueError(f"weights must be those of {NETWORK}, {NGRAMS} or both, found {weights!r}")
+    for name, weight in weights.items():
+        if type(weight) not in (int, float) or not isfinite(weight) or weight <= 0:
+            raise ValueError(f"the weight of {name} must be a number above 0, found {weight!r}")
+    return weights
 
 
 def _default_threads() -> int:

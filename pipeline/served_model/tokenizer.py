@@ -243,8 +243,8 @@ class _Cutter:
 
         classes = self._class.take(characters)
         spaces = np.flatnonzero(characters == ord(" "))
-        before = _word_characters().take(characters.take(spaces - 1)) & ~is_end.take(spaces - 1)
-        after = _word_characters().take(characters.take(spaces + 1)) | np.isin(spaces + 1, escapes)
+        before = word_characters().take(characters.take(spaces - 1)) & ~is_end.take(spaces - 1)
+        after = word_characters().take(characters.take(spaces + 1)) | np.isin(spaces + 1, escapes)
         classes[spaces[before & after]] = self._space_class
 
         # A subword begins wherever no subword holds the two characters beside each other.
@@ -296,7 +296,7 @@ class _Cutter:
 
 
 @cache
-def _word_characters() -> NDArray[np.bool_]:
+def word_characters() -> NDArray[np.bool_]:
     r"""Returns for each code point whether it is a word character, `\w`."""
     every = (chr(point) for point in range(sys.maxunicode + 1))
     return np.fromiter((character.isalnum() or character == "_" for character in every), bool)

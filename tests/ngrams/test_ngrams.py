@@ -9,10 +9,11 @@ import pytest
 
 from pipeline.data.sources import SAMPLE
 from pipeline.evaluation import metrics
-from pipeline.ngrams.classifier import NgramClassifier, fit_ngrams
+from pipeline.ngrams.classifier import fit_ngrams, load_ngrams
 from pipeline.project.atomic import write_table
 from pipeline.project.errors import DataError
 from pipeline.project.paths import NGRAMS, SPLIT_TABLES, evaluated_file, metrics_file, predictions_file, run_file
+from pipeline.served_model.ngrams import NgramClassifier
 from pipeline.stages import ngrams as ngrams_stage
 from pipeline.stages import test_ngrams as tested_stage
 
@@ -50,19 +51,19 @@ def test_it_hears_a_contracted_negation() -> None:
 
 
 def test_a_text_of_unknown_words_scores_at_the_intercept(ngrams: NgramClassifier) -> None:
-    assert ngrams.logits(["xyzzy plugh"])[0] == pytest.approx(ngrams.intercept)
+    assert ngrams.logits(["xyzzy frotz"])[0] == pytest.approx(ngrams.intercept)
 
 
 def test_what_is_saved_scores_as_what_was_fitted_with_the_same_bytes(ngrams: NgramClassifier, tmp_path: Path) -> None:
     texts = TEST["text"].tolist()[:200]
     for name in ("one.npz", "two.npz"):
         ngrams.save(tmp_path / name)
-    np.testing.assert_array_equal(NgramClassifier.load(tmp_path / "one.npz").logits(texts), ngrams.logits(texts))
+    np.testing.assert_array_equal(load_ngrams(tmp_path / "one.npz").logits(texts), ngrams.logits(texts))
     assert (tmp_path / "one.npz").read_bytes() == (tmp_path / "two.npz").read_bytes()
     (tmp_path / "two.npz").write_bytes((tmp_path / "one.npz").read_bytes()[:1000])
     for damaged in ("two.npz", "three.npz"):
         with pytest.raises(DataError, match=f"{damaged} is no n-gram classifier"):
-            NgramClassifier.load(tmp_path / damaged)
+            load_ngrams(tmp_path / damaged)
 
 
 def test_the_stages_report_under_the_models_metric_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -183,7 +183,7 @@ def test_threads_share_a_model(models: dict[str, PyFuncModel], texts: list[str],
 
 
 def test_a_version_holds_code_and_pinned_requirements_and_nothing_pickled(registered: Registered) -> None:
-    code = {"__init__.py", "loading.py", "scorer.py", "tokenizer.py"}
+    code = {"__init__.py", "loading.py", "ngrams.py", "scorer.py", "tokenizer.py"}
     for path in registered.paths.values():
         folder = Path(path) / "artifacts/served_model"
         files = code | {"network.onnx", "vocabulary.txt", "settings.json"}

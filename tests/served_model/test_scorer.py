@@ -99,7 +99,7 @@ def test_the_threshold_and_the_length_are_settings(folders: dict[str, Path], tmp
     scorer = load_scorer(folders["mean"])
     texts = ["A film that stays with you for days.", "Dull."]
     probability = scorer.score(texts).probability
-    between = {"max_tokens": 1024, "unsure": None, "threshold": float(probability.mean())}
+    between = {"max_tokens": 1024, "unsure": None, "threshold": float(probability.mean()), "weights": {"network": 1.0}}
     (tmp_path / "model/settings.json").write_text(json.dumps(between))
     other = load_scorer(tmp_path / "model").score(texts)
     assert sorted(other.label) == ["negative", "positive"]
@@ -124,7 +124,8 @@ def test_an_answer_is_sure_outside_the_band_and_never_of_a_text_that_is_none_of_
     settings = tmp_path / "model/settings.json"
 
     def sure(unsure: list[float] | None) -> list[bool]:
-        settings.write_text(json.dumps({"max_tokens": 1024, "threshold": 0.5, "unsure": unsure}))
+        edited = {"max_tokens": 1024, "threshold": 0.5, "unsure": unsure, "weights": {"network": 1.0}}
+        settings.write_text(json.dumps(edited))
         return load_scorer(tmp_path / "model").score(texts).sure.tolist()
 
     assert sure([0.5, 0.5]) == [True, True, False, False, False, False]
