@@ -47,7 +47,7 @@ def require_same(graph: bytes, logits: Logits, token_ids: Sequence[NDArray[np.in
 
 
 def of_lengths(token_ids: Sequence[NDArray[np.int32]], max_tokens: int) -> Iterator[NDArray[np.int32]]:
-    """Yields OF_A_LENGTH rows each of one token, of `max_tokens`, and of a drawn number, of the tokens of `token_ids`."""
+    """Yields OF_A_LENGTH rows each of one token, of `max_tokens`, and of a drawn number, of tokens of `token_ids`."""
     everything = np.concatenate([token_ids[row] for row in range(min(len(token_ids), REVIEWS))])
     rng = np.random.default_rng(1)
     for _ in range(OF_A_LENGTH):

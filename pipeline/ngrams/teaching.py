@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.data.sentences import sentences_of
+from pipeline.data.sentences import FEWEST_WORDS, sentences
 from pipeline.ngrams.classifier import fit_ngrams, presence
 from pipeline.ngrams.cross_fitting import cross_fit
 from pipeline.project.errors import DataError
@@ -53,22 +53,28 @@ def ngram_logits(
         elif name == SENTENCES:
             found[name] = _of_sentences(labelled, label, some, params)
         else:
-            counted = presence(some, params.max_ngram)
-            found[name] = np.mean([one.logits_of(counted) for one in fitted.classifiers], axis=0)
+            present = presence(some, params.max_ngram)
+            columns = present.indices.view(np.uint32)
+            found[name] = np.mean([one.logits_of(present.indptr, columns) for one in fitted.classifiers], axis=0)
     return found
 
 
 def _of_sentences(
-    labelled: Sequence[str], label: NDArray[np.integer], sentences: Sequence[str], params: NgramsParams
+    labelled: Sequence[str], label: NDArray[np.integer], texts: Sequence[str], params: NgramsParams
 ) -> NDArray[np.float64]:
-    learnt = [(one, its) for text, its in zip(labelled, label, strict=True) for one in sentences_of(text)]
+    learnt = [
+        (sentence, its)
+        for text, its in zip(labelled, label, strict=True)
+        for sentence in sentences(text)
+        if len(sentence.split()) >= FEWEST_WORDS
+    ]
     classifier = fit_ngrams(
         [sentence for sentence, _ in learnt],
         np.array([its for _, its in learnt]),
         max_ngram=params.max_ngram,
         regularization=params.sentence_regularization,
     )
-    return classifier.logits(sentences)
+    return classifier.logits(texts)
 
 
 def targets(

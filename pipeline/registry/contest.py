@@ -33,9 +33,9 @@ _BINS = 15  # of a calibration error that is not asked for
 
 @dataclass(frozen=True)
 class Contest:
-    """One challenger, trained on `rows` and chosen as `choice` says (`choice.choose`), against the champion of an opened
-    registry with these versions, by number, on the held-out of the `splits` and the `yardsticks`; both are measured as
-    they are served."""
+    """One challenger, trained on `rows` and chosen as `choice.choose` says, against the champion of an opened registry
+    with these versions, by number, on the held-out of the `splits` and the `yardsticks`; both are measured as they are
+    served."""
 
     registry: Registry
     versions: "dict[str, ModelVersion]"

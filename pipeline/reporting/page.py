@@ -72,8 +72,8 @@ def _figures(found: Results, recurrence: Report) -> dict[str, str]:
         "accuracies": charts.accuracies(
             [(name, one["accuracy"], one["intervals"]["accuracy"]) for name, one in metrics.items()]
         ),
-        "learning_accuracy": charts.learning_curves(histories, "accuracy", kept),
-        "learning_loss": charts.learning_curves(histories, "loss", kept),
+        "learning_accuracy": charts.learning_curves(histories, "accuracy"),
+        "learning_loss": charts.learning_curves(histories, "loss"),
         "by_length": charts.by_length(found.comparison["lengths"], rendering.named),
         "padding_flips": study_charts.padding_flips(studies),
         "padding_changes": study_charts.padding_changes(studies),

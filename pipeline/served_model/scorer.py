@@ -29,7 +29,8 @@ from .ngrams import NgramClassifier, blocks
 from .tokenizer import SubwordTokenizer, UnencodableText
 
 NETWORK, NGRAMS = "network", "ngrams"
-"""The parts that a model may have."""
+PARTS = {NETWORK: "network.onnx", NGRAMS: "ngrams.npz"}
+"""The parts that a model may have, and their files."""
 LABELS = np.array(["negative", "positive"], object)
 BATCH_TOKENS = 2**13
 """Tokens of a batch, padding included; benchmarks/serving.py's `single`: twice or half as many are no faster."""
@@ -73,8 +74,8 @@ class Scorer:
         self._unsure = settings["unsure"]
         self._tokenizer = SubwordTokenizer.load(folder / "vocabulary.txt")
         self._weights = _checked(settings.get("weights"))
-        self._session = _session(folder / "network.onnx") if NETWORK in self._weights else None
-        self._ngrams = NgramClassifier.load(folder / "ngrams.npz") if NGRAMS in self._weights else None
+        self._session = open_session((folder / PARTS[NETWORK]).read_bytes()) if NETWORK in self._weights else None
+        self._ngrams = NgramClassifier.load(folder / PARTS[NGRAMS]) if NGRAMS in self._weights else None
         self._threads = threads or _default_threads()
         self._is_word = np.zeros(self._tokenizer.vocabulary_size, bool)
         self._is_word[1 : 1 + len(self._tokenizer.subwords)] = [_WORD.match(one) for one in self._tokenizer.subwords]
@@ -168,7 +169,7 @@ def bucketed(lengths: Sequence[int], batch_tokens: int) -> Iterator[NDArray[np.i
 
 def _checked(weights: Any) -> dict[str, float]:
     """Returns the weights of the settings; raises ValueError if they are not some parts' numbers above 0."""
-    if not isinstance(weights, dict) or not weights or not weights.keys() <= {NETWORK, NGRAMS}:
+    if not isinstance(weights, dict) or not weights or not weights.keys() <= PARTS.keys():
         raise ValueError(f"weights must be those of {NETWORK}, {NGRAMS} or both, found {weights!r}")
     for name, weight in weights.items():
         if type(weight) not in (int, float) or not isfinite(weight) or weight <= 0:
@@ -184,13 +185,13 @@ def _default_threads() -> int:
     return len(affinity(0)) if affinity else os.cpu_count() or 1
 
 
-def _session(graph: Path) -> Any:
-    """Returns ONNX Runtime's session for a graph, on one thread that does not spin: left alone it takes every core,
-    and several workers on one machine would fight for them."""
+def open_session(graph: bytes) -> Any:
+    """Returns ONNX Runtime's session for an ONNX file, on one thread that does not spin: left alone it takes every
+    core, and several workers on one machine would fight for them."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = 1
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     options.log_severity_level = 3
-    return onnxruntime.InferenceSession(graph.read_bytes(), options, providers=["CPUExecutionProvider"])
+    return onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])

@@ -1,4 +1,4 @@
-"""Stage `batch`: the plan by which training draws length-bucketed batches, and padded batches of what is validated on."""
+"""Stage `batch`: the plan by which training draws length-bucketed batches, and padded batches for validation."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -43,7 +43,7 @@ def main() -> None:
     validation = tokens["validation"]
     assert validation.label is not None
     # Only training gains from mixed lengths within a pool; here all rows are one pool.
-    batches = make_batches(validation, validation.label, validation.id, pool_batches=None, **batching)
+    batches = make_batches(validation, validation.label, validation.id.tolist(), pool_batches=None, **batching)
     write_batches(BATCHES / "validation", batches)
     report["validation"] = describe([batch.lengths for batch in batches])
     report["validation"]["classic_padding_share"] = classic_padding_share(validation.lengths, params.seed)
@@ -52,10 +52,8 @@ def main() -> None:
 
 def mean_padding(plan: Plan) -> dict[str, Any]:
     """Returns the mean padding share of the first EPOCHS epochs."""
-    shares = [
-        describe([plan.lengths[rows] for rows in plan.epoch(number)])["padding_share"]
-        for number in range(1, EPOCHS + 1)
-    ]
+    epochs = (plan.epoch(number) for number in range(1, EPOCHS + 1))
+    shares = [describe([plan.lengths[rows] for rows in batches])["padding_share"] for batches in epochs]
     return {"epochs": EPOCHS, "mean_padding_share": round(float(np.mean(shares)), 6)}
 
 

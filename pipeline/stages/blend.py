@@ -9,6 +9,7 @@ from pipeline.project.params import load_params
 from pipeline.project.paths import BLEND, NGRAMS, evaluated_file
 from pipeline.project.run_command import run_command
 from pipeline.project.training_record import read_training
+from pipeline.served_model.scorer import PARTS
 from pipeline.tracking import fitted_runs
 
 
@@ -20,10 +21,7 @@ def main() -> None:
     served = {key: value for one in reversed(trained) for key, value in one["params"].items()}
     with fitted_runs.fitting(BLEND, params.dataset, served | {"blend": params.blend}) as run:
         started = time.perf_counter()
-        parts = {
-            "network": candidates.read_part(params.blend, "network"),
-            "ngrams": candidates.read_part(NGRAMS, "ngrams"),
-        }
+        parts = {part: candidates.read_part(name, part) for name, part in zip(of, PARTS, strict=True)}
         candidates.conclude(BLEND, parts, params)
         run.seconds = time.perf_counter() - started
         weights = "\n".join(one["weights_sha256"] for one in trained)

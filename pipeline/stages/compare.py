@@ -1,4 +1,4 @@
-"""Stage `compare`: all candidates side by side on the same reviews, which of them challenges, and a model card of each."""
+"""Stage `compare`: all candidates side by side, which of them challenges the champion, and a model card of each."""
 
 from collections.abc import Mapping, Sequence
 

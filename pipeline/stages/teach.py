@@ -26,7 +26,7 @@ def main() -> None:
         texts: train if texts == TRAIN else read_table(SPLIT_TABLES / f"{texts}.parquet", ("id", "text"))
         for texts in teacher.texts
     }
-    asked = {
+    asked: dict[str, list[str]] = {
         texts: table["text"].tolist()
         for texts, table in tables.items()
         if texts != TRAIN or teacher.label_weight < 1  # labels alone need no teacher

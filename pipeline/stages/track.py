@@ -1,5 +1,5 @@
-"""Stage `track`: `python -m pipeline.stages.track <candidate>` logs what was measured of a candidate in the MLflow run of
-its training."""
+"""Stage `track`: `python -m pipeline.stages.track <candidate>` logs what was measured of a candidate in the MLflow run
+of its training."""
 
 import tempfile
 from pathlib import Path
@@ -23,7 +23,7 @@ from pipeline.tracking import restoration, runs
 
 
 def main() -> None:
-    """Logs metrics, studies, curves and pictures of the candidate that the command line names, and notes in which run."""
+    """Logs metrics, studies, curves and pictures of the candidate that the command line names; notes in which run."""
     params = load_params()
     name = candidate_argument(params)
     run_id, _ = restoration.recorded_run(name)
@@ -36,8 +36,8 @@ def main() -> None:
 
 
 def draw(folder: Path, model: str, *, bins: int) -> None:
-    """Draws the pictures of a candidate's training and evaluation as SVG, named as the page's are, and writes its curves
-    as CSV beside them."""
+    """Draws the pictures of a candidate's training and evaluation as SVG, named as the page's are, and writes its
+    curves as CSV beside them."""
     predictions = read_table(predictions_file(model), ("label", "logit"))
     metrics = {model: read_json(metrics_file(model), (*charts.AREAS.values(), "confusion"))}
     tables = curves(predictions["label"].to_numpy(), predictions["logit"].to_numpy(), bins=bins)

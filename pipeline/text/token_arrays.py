@@ -75,7 +75,7 @@ def read_tokens(folder: Path) -> TokenArray:
         token_ids = np.load(folder / _TOKEN_IDS, mmap_mode="r", allow_pickle=False)
         offsets = np.load(folder / _OFFSETS, allow_pickle=False)
         with np.load(folder / _ROWS, allow_pickle=False) as rows:
-            found = TokenArray(token_ids, offsets, rows["id"], rows["label"] if "label" in rows else None)
+            found = TokenArray(token_ids, offsets, rows["id"], rows.get("label"))
     except Exception as error:  # NumPy and zip raise many kinds for a damaged file
         raise DataError(
             f"{folder} holds no token ids ({' '.join(str(error).split())[:200]}); run `dvc repro`"
