@@ -44,7 +44,6 @@ def compare(
         model; and `flipped` by each other model.
     """
     first = predictions[best]
-    label, logit = first["label"].to_numpy(), first["logit"].to_numpy()
     others = {name: table for name, table in predictions.items() if name != best}
     wrong = {name: ~right(table) for name, table in predictions.items()}
     by_all = np.logical_and.reduce(list(wrong.values()))
@@ -52,8 +51,7 @@ def compare(
         "reviews": len(text),
         "best": best,
         "pairs": [
-            {"first": best, "second": name}
-            | paired_accuracy(label, logit, other["logit"].to_numpy(), samples=samples, seed=seed)
+            {"first": best, "second": name} | paired(first, other, samples=samples, seed=seed)
             for name, other in others.items()
         ],
         "wrong": {"by_model": {name: int(rows.sum()) for name, rows in wrong.items()}, "by_all": int(by_all.sum())},
@@ -61,6 +59,12 @@ def compare(
         "mistakes": {name: mistakes(table, text) for name, table in predictions.items()},
         "flipped": {name: flipped(first, other, text) for name, other in others.items()},
     }
+
+
+def paired(first: "pd.DataFrame", second: "pd.DataFrame", *, samples: int, seed: int) -> dict[str, Any]:
+    """Returns what `significance.paired_accuracy` says of two candidates."""
+    label, logit = first["label"].to_numpy(), first["logit"].to_numpy()
+    return paired_accuracy(label, logit, second["logit"].to_numpy(), samples=samples, seed=seed)
 
 
 def right(predictions: "pd.DataFrame") -> np.ndarray:

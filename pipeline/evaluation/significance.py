@@ -28,11 +28,11 @@ def report(label: np.ndarray, logit: np.ndarray, *, bins: int, samples: int, see
 def bootstrap_intervals(
     label: np.ndarray, logit: np.ndarray, *, bins: int, samples: int, seed: int
 ) -> dict[str, list[float]]:
-    """Returns [low, high] of the 95% percentile bootstrap interval (Efron 1979) of each metric the rows define but ECE.
+    """Returns [low, high] of the 95% percentile bootstrap interval (Efron 1979) of each metric the rows define.
 
     Rows are drawn with replacement `samples` times; a resample that leaves a metric undefined does not count for it.
-    ECE has none: noise within a bin only ever adds to it (Kumar et al. 2019), resampling adds that noise once more,
-    and the interval of a well calibrated model would lie above its own ECE.
+    Of ECE it is the basic interval (Davison & Hinkley 1997, section 5.2), from 0 on: noise within a bin only ever adds
+    to it (Kumar et al. 2019), resampling adds that noise once more, and percentiles would lie above the ECE itself.
     Arguments and errors as in `binary_metrics`.
     """
     label, logit = checked(label, logit)
@@ -44,8 +44,11 @@ def bootstrap_intervals(
         size = min(block, samples - start)
         draws = [np.bincount(generator.integers(count, size=count), minlength=count) for _ in range(size)]
         drawn.append(weighted_metrics(label, logit, np.array(draws, np.float64), bins=bins))
-    resampled = {name: np.concatenate([metrics[name] for metrics in drawn]) for name in METRICS if name != "ece"}
-    return {name: percentile_interval(values) for name, values in resampled.items() if np.isfinite(values).any()}
+    resampled = {name: np.concatenate([metrics[name] for metrics in drawn]) for name in METRICS}
+    found = {name: percentile_interval(values) for name, values in resampled.items() if np.isfinite(values).any()}
+    ece = binary_metrics(label, logit, bins=bins)["ece"]
+    found["ece"] = [max(0.0, 2 * ece - bound) for bound in reversed(found["ece"])]
+    return found
 
 
 def percentile_interval(values: np.ndarray, confidence: float = CONFIDENCE) -> list[float]:

@@ -4,7 +4,6 @@ It speaks of the model alone, not of the run that trained it, its version or whe
 description adds its run.
 """
 
-from pipeline.project.paths import NGRAMS
 from pipeline.reporting.rendering import paired_sentence, render
 from pipeline.reporting.results import Results
 
@@ -13,6 +12,7 @@ def model_card(found: Results, name: str, dataset: str) -> str:
     """Returns the card of model `name` as Markdown, every figure in it taken from the reports `found`."""
     model = found.models[name]
     with_best = (pair for pair in found.comparison["pairs"] if pair["second"] == name)
+    pair = found.closest if model is found.best else next(with_best)
     return render(
         "model_card.md",
         dataset=dataset,
@@ -21,6 +21,6 @@ def model_card(found: Results, name: str, dataset: str) -> str:
         trained=model.training["metrics"],
         params=model.training["params"],
         html=next((one for one in found.validation["expectations"] if "HTML" in one["sentence"]), None),
-        rows=[*((other.name, other.metrics) for other in found.models.values()), (NGRAMS, found.ngrams)],
-        paired=paired_sentence(found, found.closest if model is found.best else next(with_best)),
+        rows=[(other.name, other.metrics) for other in found.models.values()],
+        paired=paired_sentence(found, pair) if pair else "",
     )

@@ -2,7 +2,7 @@
 
 from markupsafe import Markup
 
-from pipeline.project.paths import DATA_DOCS, NGRAMS, REPORT_PAGE
+from pipeline.project.paths import DATA_DOCS, REPORT_PAGE
 from pipeline.reporting import charts, rendering, results, study_charts
 from pipeline.reporting.drawing import on_page
 from pipeline.reporting.results import Report, Results
@@ -36,8 +36,7 @@ def page(found: Results, registry: Report, recurrence: Report, noise: Report | N
         best=found.best,
         closest=found.closest,
         rows=results.measured(found.models),
-        promised={name: model.validation["sure"] for name, model in found.models.items()}
-        | {NGRAMS: found.ngrams["validation"]["sure"]},
+        promised={name: model.validation["sure"] for name, model in found.models.items()},
         verdict=rendering.verdict,
         figures={name: Markup(on_page(svg)) for name, svg in _figures(found, recurrence).items()},
         data_docs=(DATA_DOCS / "index.html").relative_to(REPORT_PAGE.parent).as_posix(),
@@ -58,13 +57,17 @@ def page(found: Results, registry: Report, recurrence: Report, noise: Report | N
 
 
 def _figures(found: Results, recurrence: Report) -> dict[str, str]:
-    measured = {name: model.metrics for name, model in found.models.items()} | {NGRAMS: found.ngrams}
-    metrics = {rendering.named(name): one for name, one in measured.items()}
-    kept = {name: model.training["metrics"]["best_epoch"] for name, model in found.models.items()}
-    histories = {name: found.table(name, "history") for name in found.models}
-    studies = {name: model.padding for name, model in found.models.items()}
-    tables = {kind: {rendering.named(name): found.table(name, kind) for name in measured} for kind in charts.AREAS}
+    metrics = {rendering.named(name): model.metrics for name, model in found.models.items()}
+    histories = {name: found.table(name, "history") for name in found.networks}
+    studies = {name: model.padding for name, model in found.models.items() if model.padding}
+    tables = {kind: {rendering.named(name): found.table(name, kind) for name in found.models} for kind in charts.AREAS}
     gates = {name: model.gates for name, model in found.models.items() if model.gates}
+    networks = {
+        "learning_accuracy": lambda: charts.learning_curves(histories, "accuracy"),
+        "learning_loss": lambda: charts.learning_curves(histories, "loss"),
+        "padding_flips": lambda: study_charts.padding_flips(studies),
+        "padding_changes": lambda: study_charts.padding_changes(studies),
+    }
     return {
         "roc": charts.curves(tables["roc"], "roc", metrics),
         "precision_recall": charts.curves(tables["precision_recall"], "precision_recall", metrics),
@@ -72,16 +75,14 @@ def _figures(found: Results, recurrence: Report) -> dict[str, str]:
         "accuracies": charts.accuracies(
             [(name, one["accuracy"], one["intervals"]["accuracy"]) for name, one in metrics.items()]
         ),
-        "learning_accuracy": charts.learning_curves(histories, "accuracy"),
-        "learning_loss": charts.learning_curves(histories, "loss"),
         "by_length": charts.by_length(found.comparison["lengths"], rendering.named),
-        "padding_flips": study_charts.padding_flips(studies),
-        "padding_changes": study_charts.padding_changes(studies),
         "padding_shares": study_charts.padding_shares(found.batching),
         "batching": study_charts.batching(found.batching["train"]),
         "gradients_untrained": study_charts.gradients(recurrence, "untrained"),
         "gradients_trained": study_charts.gradients(recurrence, "trained"),
-    } | {f"gates of {name}": study_charts.gates(followed, name) for name, followed in gates.items()}
+        **{name: draw() for name, draw in networks.items() if histories},
+        **{f"gates of {name}": study_charts.gates(followed, name) for name, followed in gates.items()},
+    }
 
 
 def _flips(found: Results, registry: Report) -> list[tuple[str, str, str, Report]]:

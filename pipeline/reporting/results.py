@@ -1,6 +1,6 @@
 """All reports of one run of the pipeline, read together: what page, model cards and README show."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -20,7 +20,7 @@ from pipeline.project.paths import (
     evaluated_file,
     evaluation_reports,
     metrics_file,
-    run_file,
+    serving_file,
 )
 from pipeline.project.training_record import read_record, read_training
 
@@ -34,17 +34,19 @@ Report = dict[str, Any]
 
 
 @dataclass(frozen=True)
-class ModelResults:
-    """What was reported of one model; `training` is the same for the same weights, `metrics` are those of the test
-    split, `validation` and `fresh` those of these, the latter None where there are none, and `gates` None where its
-    cell is no LSTM."""
+class CandidateResults:
+    """What was reported of one candidate; `training` is the same for the same weights, `metrics` are those of the test
+    split, `validation` and `fresh` those of these, the latter None where there are none; `calibration` has the weights
+    of its parts, `serving` what it costs; `padding` is None where it is no network, `gates` where that is no LSTM."""
 
     name: str
     training: Report
     metrics: Report
     fresh: Report | None
     validation: Report
-    padding: Report
+    calibration: Report
+    serving: Report
+    padding: Report | None
     gates: Report | None
 
     @cached_property
@@ -55,11 +57,10 @@ class ModelResults:
 
 @dataclass(frozen=True)
 class Results:
-    """The reports of one run of the pipeline; `models` in the order of params.yaml, `behaviour` what the behavioural
-    tests found of them and of the n-grams, by name."""
+    """The reports of one run of the pipeline; `models` are the candidates in the order of params.yaml, `behaviour` what
+    the behavioural tests found of them, by name."""
 
-    models: dict[str, ModelResults]
-    ngrams: Report
+    models: dict[str, CandidateResults]
     behaviour: dict[str, Report]
     comparison: Report
     split: Report
@@ -68,20 +69,32 @@ class Results:
     batching: Report
 
     @property
-    def best(self) -> ModelResults:
-        """The best model on validation, which is the challenger."""
+    def best(self) -> CandidateResults:
+        """The challenger."""
         return self.models[self.comparison["best"]]
 
     @property
-    def closest(self) -> Report:
-        """The comparison of `best` with the strongest of the other models on test; with the n-grams where there is
-        no other."""
-        pairs = self.comparison["pairs"]
-        return min([pair for pair in pairs if pair["second"] != NGRAMS] or pairs, key=lambda pair: pair["difference"])
+    def networks(self) -> dict[str, CandidateResults]:
+        """The candidates that are networks."""
+        return {name: one for name, one in self.models.items() if one.padding}
+
+    @property
+    def network(self) -> CandidateResults | None:
+        """The network of least log loss on validation, None where no candidate is one."""
+        return min(self.networks.values(), key=lambda one: float(one.validation["loss"]), default=None)
+
+    @property
+    def ngrams(self) -> Report | None:
+        """The n-grams' metrics on the test split, None where they are no candidate."""
+        return self.models[NGRAMS].metrics if NGRAMS in self.models else None
+
+    @property
+    def closest(self) -> Report | None:
+        """The comparison of `best` with the strongest of the others on test, None where there is no other."""
+        return min(self.comparison["pairs"], key=lambda pair: float(pair["difference"]), default=None)
 
     def table(self, name: str, kind: str) -> "pd.DataFrame":
-        """Returns the curve `kind` of a model or of the n-grams (see `curves.curves`), or a model's `history`, one row
-        an epoch; raises DataError naming a file that is missing or something else."""
+        """Returns the curve `kind` of a candidate (see `curves.curves`), or a network's `history`, one row an epoch; raises DataError naming a file that is missing or something else."""
         import pandas as pd
 
         path = CURVES / f"{kind}.csv"
@@ -92,15 +105,15 @@ class Results:
         return table[table["model"] == name].drop(columns="model").reset_index(drop=True)
 
 
-def read(models: "list[str]") -> Results:
-    """Reads the reports of `models` and of the data; raises DataError naming the one that is missing."""
+def read(candidates: Sequence[str]) -> Results:
+    """Reads the reports of `candidates` and of the data; raises DataError naming the one that is missing."""
     return Results(
-        {name: _model(name) for name in models},
-        ngrams=_ngrams(),
+        {name: _candidate(name) for name in candidates},
         behaviour={
-            name: read_json(behaviour_file(name), ("capabilities", "about", "tests")) for name in (*models, NGRAMS)
+            name: read_json(behaviour_file(name), ("texts", "capabilities", "about", "tests", "evaluation_sets"))
+            for name in candidates
         },
-        comparison=read_json(COMPARISON_REPORT, ("best", "pairs", "wrong", "lengths", "mistakes", "flipped")),
+        comparison=read_json(COMPARISON_REPORT, ("best", "choice", "pairs", "wrong", "lengths", "mistakes", "flipped")),
         split=read_json(SPLIT_REPORT, ("raw_rows", "dropped_from_train", "rows")),
         validation=read_json(VALIDATION_REPORT, ("critical", "advisory", "expectations")),
         tokenizer=read_json(TOKENIZER_REPORT, ("vocabulary_size", "max_tokens", "splits")),
@@ -116,38 +129,28 @@ def read_noise(dataset: str) -> Report | None:
     return noise if noise["dataset"] == dataset else None
 
 
-def measured(models: Iterable[str]) -> list[tuple[str, Report, Report]]:
+def measured(candidates: Iterable[str]) -> list[tuple[str, Report, Report]]:
     """Returns name, test metrics and figures of the training (parameters, training_seconds, and a network's epochs) of
-    each of `models` and of the n-grams; raises DataError naming a missing file."""
-    networks = [(name, _tested(name), read_record(name)["metrics"]) for name in models]
-    ngrams = _ngrams()
-    run = read_json(run_file(NGRAMS), ("metrics",))["metrics"]
-    return [*networks, (NGRAMS, ngrams, run | {"parameters": ngrams["features"]})]
+    each candidate; raises DataError naming a missing file."""
+    return [(name, _tested(name), read_record(name)["metrics"]) for name in candidates]
 
 
 def _tested(name: str) -> Report:
     return read_json(metrics_file(name), ("accuracy", "intervals", "confusion", "slices", "sure"))
 
 
-def _ngrams() -> Report:
-    tested = read_json(metrics_file(NGRAMS), ("accuracy", "intervals", "confusion", "sure"))
-    evaluated = read_json(evaluated_file(NGRAMS), ("features", "validation"))
-    return tested | {"features": evaluated["features"], "validation": evaluated["validation"]}
-
-
-def _behaviour(name: str) -> Report:
-    return read_json(behaviour_file(name), ("texts", "capabilities", "about", "tests", "evaluation_sets"))
-
-
-def _model(name: str) -> ModelResults:
+def _candidate(name: str) -> CandidateResults:
     folder = evaluation_reports(name)
-    gates, evaluated = folder / "gates.json", read_json(evaluated_file(name), ("validation",))
-    return ModelResults(
+    padding, gates = folder / "padding_study.json", folder / "gates.json"
+    evaluated = read_json(evaluated_file(name), ("validation", "calibration"))
+    return CandidateResults(
         name,
         training=read_training(name),
         metrics=_tested(name),
         fresh=evaluated.get("fresh"),
         validation=evaluated["validation"],
-        padding=read_json(folder / "padding_study.json", ("masked", "unmasked", "widths", "reviews")),
+        calibration=evaluated["calibration"],
+        serving=read_json(serving_file(name), ("milliseconds", "megabytes")),
+        padding=read_json(padding, ("masked", "unmasked", "widths", "reviews")) if padding.exists() else None,
         gates=read_json(gates) if gates.exists() else None,
     )

@@ -17,13 +17,13 @@ _MARKDOWN_WIDTH = 119
 
 
 def rows() -> list[tuple[str, ...]]:
-    """Returns the cells under HEADER for each model of params.yaml and for the n-grams.
+    """Returns the cells under HEADER for each candidate of params.yaml.
 
     Raises:
         DataError: a report is missing; the message says how to make it.
     """
     found: list[tuple[str, ...]] = []
-    for name, metrics, run in results.measured(load_params().models):
+    for name, metrics, run in results.measured(load_params().candidates):
         low, high = metrics["intervals"]["accuracy"]
         epochs = f", {run['epochs']} epochs" if "epochs" in run else ""
         accuracy = (f"{metrics['accuracy']:.4f}", f"{low:.4f} to {high:.4f}")
@@ -52,7 +52,7 @@ def markdown() -> str:
     """Returns the results as a Markdown table between what it is of and what it means, as README shows them; errors as
     in `rows`."""
     params = load_params()
-    found = results.read(list(params.models))
+    found = results.read(params.candidates)
     trained: dict[str, list[str]] = {}
     for name, model in found.models.items():
         tags = model.record["tags"]
@@ -63,7 +63,7 @@ def markdown() -> str:
     noise = results.read_noise(params.dataset)
     said = [
         f"{found.comparison['reviews']:,} test reviews of `{params.dataset}`; {origin}:",
-        paired_sentence(found, found.closest),
+        *([paired_sentence(found, found.closest)] if found.closest else []),
         *([noise_sentence(noise)] if noise else []),
         batching_sentence(found),
     ]

@@ -16,6 +16,8 @@ from pipeline.project.paths import (
     CURVES,
     MODEL_CARD,
     SPLIT_TABLES,
+    TRAIN,
+    UNLABELLED,
     behaviour_file,
     model_card_file,
     predictions_file,
@@ -37,7 +39,12 @@ def main() -> None:
     length = read_table(predictions_file(best), ("length",))["length"].to_numpy()
     samples, seed = params.evaluate.bootstrap_samples, params.seed
     compared = comparison.compare(predictions, best, length, test["text"], samples=samples, seed=seed)
-    write_json(COMPARISON_REPORT, compared | {"choice": choice})
+    taught = [
+        {"first": first, "second": second}
+        | comparison.paired(predictions[first], predictions[second], samples=samples, seed=seed)
+        for first, second in taught_pairs(params)
+    ]
+    write_json(COMPARISON_REPORT, compared | {"choice": choice, "taught": taught})
     networks = [name for name in params.candidates if name in params.models]
     write_curves(predictions, networks, bins=params.evaluate.calibration_bins)
 
@@ -46,6 +53,23 @@ def main() -> None:
     for name, card in cards.items():
         write_text(model_card_file(name), card)
     write_text(MODEL_CARD, cards[best])
+
+
+def taught_pairs(params: Params) -> list[tuple[str, str]]:
+    """Returns the pairs of candidates that are the same network, taught with unlabelled texts and on labels alone."""
+
+    def network(name: str) -> tuple[object, ...]:
+        model = params.models[name]
+        return model.cell, model.embedding_dim, model.recurrent_units, model.pooling, model.dense_units
+
+    networks = [name for name in params.candidates if name in params.models]
+    texts = {name: params.teachers[params.models[name].learns_from].texts for name in networks}
+    return [
+        (taught, alone)
+        for taught in networks
+        for alone in networks
+        if UNLABELLED in texts[taught] and texts[alone] == [TRAIN] and network(taught) == network(alone)
+    ]
 
 
 def contender(name: str, params: Params) -> Contender:
