@@ -116,7 +116,8 @@ def _not_taken(name: str) -> str:
     return name
 
 
-ModelName = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_-]*$"), AfterValidator(_not_taken)]
+Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_-]*$")]
+ModelName = Annotated[Name, AfterValidator(_not_taken)]
 
 
 class AccuracyFloor(_Section):
@@ -275,7 +276,7 @@ class Params(_Section):
     batch: BatchParams
     ngrams: NgramsParams
     train: TrainParams
-    teachers: dict[ModelName, TeacherParams]
+    teachers: dict[Name, TeacherParams]
     models: Annotated[dict[ModelName, ModelParams], Field(min_length=1)]
     blend: str
     candidates: Annotated[list[str], Field(min_length=1)]

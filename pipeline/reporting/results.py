@@ -94,7 +94,8 @@ class Results:
         return min(self.comparison["pairs"], key=lambda pair: float(pair["difference"]), default=None)
 
     def table(self, name: str, kind: str) -> "pd.DataFrame":
-        """Returns the curve `kind` of a candidate (see `curves.curves`), or a network's `history`, one row an epoch; raises DataError naming a file that is missing or something else."""
+        """Returns the curve `kind` of a candidate (see `curves.curves`), or a network's `history`, one row an epoch;
+        raises DataError naming a file that is missing or something else."""
         import pandas as pd
 
         path = CURVES / f"{kind}.csv"
