@@ -9,6 +9,11 @@ SPLITS = ("train", "validation", "test", "fresh")
 EVALUATED = ("validation", "fresh")
 """The held-out splits that may be looked at as often as one likes: `test` is not."""
 RAW_SPLITS = ("train", "test")
+"""The labelled ones of the data set."""
+UNLABELLED = "unlabelled"
+"""The reviews without a label: in file names and reports."""
+SENTENCES = "sentences"
+"""Single sentences of them."""
 
 PARAMS_FILE = Path("params.yaml")
 RAW = Path("data/raw")
@@ -49,6 +54,8 @@ MODEL_CARD = REPORTS / "model_card.md"
 REPORT_PAGE = REPORTS / "index.html"
 
 REVIEW_COLUMNS = ("id", "text", "label")
+TEXT_COLUMNS = ("id", "text")
+"""Of texts that have no label."""
 
 
 def model_file(model: str) -> Path:
