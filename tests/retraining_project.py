@@ -77,6 +77,8 @@ def make(folder: Path) -> None:
     count = trained_project.TEST_REVIEWS
     for split, table in (("test", reviews.head(count)), ("train", reviews.iloc[count : count + KNOWN])):
         atomic.write_table(folder / paths.RAW / f"{split}.parquet", table)
+    unlabelled = pd.read_parquet(ROOT / "pipeline/data/sample/unlabelled.parquet").head(KNOWN)
+    atomic.write_table(folder / paths.RAW / f"{paths.UNLABELLED}.parquet", unlabelled)
     shutil.copytree(ROOT / "data/labelled", folder / "data/labelled", ignore=shutil.ignore_patterns("reviews*"))
     shutil.copy(__file__, folder / "train.py")
     (folder / "dvc.yaml").write_text(DVC_YAML)

@@ -12,12 +12,12 @@ from conftest import ROOT
 CODE = """
 import importlib, json, pkgutil
 import pipeline
-from pipeline.data.sources import SAMPLE
+from pipeline.data.sources import SAMPLE, UNLABELLED_SAMPLE
 from pipeline.registry import versions
 from pipeline.reporting.rendering import TEMPLATES
 names = [found.name for found in pkgutil.walk_packages(pipeline.__path__, "pipeline.")]
 modules = {name: importlib.import_module(name).__file__ for name in names}
-files = [SAMPLE, *(TEMPLATES / name for name in ("model_card.md", "report.css", "report.html"))]
+files = [SAMPLE, UNLABELLED_SAMPLE, *(TEMPLATES / name for name in ("model_card.md", "report.css", "report.html"))]
 print(json.dumps({"modules": modules, "files": [str(file) for file in files if file.is_file()]}))
 """
 
@@ -57,5 +57,5 @@ def test_every_module_and_file_is_there_outside_the_checkout(installed: Path, tm
     expected = {file.relative_to(ROOT / "pipeline") for file in (ROOT / "pipeline").rglob("*.py")}
     expected -= {Path("__init__.py")}
     assert {Path(file).relative_to(installed / "pipeline") for file in found["modules"].values()} == expected
-    assert len(found["files"]) == 4
+    assert len(found["files"]) == 5
     assert all(Path(file).is_relative_to(installed) for file in found["files"])

@@ -1,8 +1,9 @@
 """What must hold for the tables of reviews, and for files of new labelled ones, as Great Expectations suites.
 
-Each table has three suites: `schema` (columns, types, rows, missing values), `critical` and `advisory`. A broken
-expectation of the first two stops the pipeline, a broken advisory one is reported. A column that is missing or of
-another type breaks its expectation in `schema`, and what presupposes it is not evaluated.
+Each table has three suites: `schema` (columns, types, rows, missing values), `critical` and `advisory`; unlabelled
+texts have the advisory one in the raw table alone. A broken expectation of the first two stops the pipeline, a broken
+advisory one is reported. A column that is missing or of another type breaks its expectation in `schema`, and what
+presupposes it is not evaluated.
 """
 
 from collections.abc import Mapping
@@ -13,19 +14,32 @@ from pipeline.data.copies import keyed
 from pipeline.data.gx import Outcome, Report, Severity, Validation, expect
 from pipeline.project.errors import DataError
 from pipeline.project.params import IntakeParams
-from pipeline.project.paths import DATASET_INFO, RAW, RAW_SPLITS, REVIEW_COLUMNS, SPLIT_REPORT, SPLIT_TABLES, SPLITS
+from pipeline.project.paths import (
+    DATASET_INFO,
+    RAW,
+    RAW_SPLITS,
+    REVIEW_COLUMNS,
+    SENTENCES,
+    SPLIT_REPORT,
+    SPLIT_TABLES,
+    SPLITS,
+    TEXT_COLUMNS,
+    UNLABELLED,
+)
 
 if TYPE_CHECKING:
     import pandas as pd
 
 TABLE_FILES = {
-    **{f"raw_{split}": RAW / f"{split}.parquet" for split in RAW_SPLITS},
-    **{split: SPLIT_TABLES / f"{split}.parquet" for split in SPLITS},
+    **{f"raw_{split}": RAW / f"{split}.parquet" for split in (*RAW_SPLITS, UNLABELLED)},
+    **{split: SPLIT_TABLES / f"{split}.parquet" for split in (*SPLITS, UNLABELLED, SENTENCES)},
 }
+WITHOUT_LABEL = (f"raw_{UNLABELLED}", UNLABELLED, SENTENCES)
+"""They have no column for it, so that nothing can take a stand-in for a label."""
 COLUMN_TYPES = {"id": ("str", "a string"), "text": ("str", "a string"), "label": ("int64", "an integer")}
 HAS_TYPE = "expect_column_values_to_be_of_type"
 
-IMDB_ROWS = 25_000  # of each labelled split: Maas et al. 2011, section 4.1
+IMDB_ROWS = {"train": 25_000, "test": 25_000, UNLABELLED: 50_000}  # Maas et al. 2011, section 4.1
 POSITIVE_SHARE = (0.4, 0.6)  # IMDB has 0.5; beyond these bounds accuracy no longer speaks for both labels
 CHARACTERS = (10, 20_000)  # IMDB has 32 to 13,704
 BLANK = r"^\s*$"  # as str.isspace() has it: pandas leaves \s to Python's re, not to RE2, whose \s is ASCII only
@@ -34,15 +48,19 @@ CONTROL_CHARACTERS = r"[\x01-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]"
 FREE_OF_CONTROL_CHARACTERS = 0.95  # IMDB has 0.967 in train and 0.970 in test
 FREE_OF_LINE_BREAK_TAGS = 0.3  # IMDB has 0.41 in train and 0.42 in test
 
-# Where a text must not stand as well, by its key. The raw tables are as they came: IMDB's share 123 texts.
+# Where a text must not stand as well, by its key. The raw tables are as they came: IMDB's train and test share
+# 123 texts.
 DISJOINT_FROM = {
     "raw_train": ("raw_test",),
+    "raw_unlabelled": ("raw_train", "raw_test"),
     "train": ("validation", "test", "fresh"),
     "validation": ("test", "fresh"),
     "fresh": ("test",),
+    UNLABELLED: SPLITS,
+    SENTENCES: SPLITS,
 }
-FREE_OF_COPIES = ("train", "validation", "fresh")
-"""The others keep what they came with: IMDB's 99 in raw train, 201 in test."""
+FREE_OF_COPIES = ("train", "validation", "fresh", UNLABELLED, SENTENCES)
+"""The others keep what they came with: IMDB's 99 in raw train, 201 in test, 495 in raw unlabelled."""
 BALANCED = ("raw_train", "raw_test", "train", "validation", "test")
 """Fresh reviews are as they come."""
 
@@ -50,7 +68,7 @@ BALANCED = ("raw_train", "raw_test", "train", "validation", "test")
 def expected_rows(dataset: str, dataset_info: Any, split_report: Any) -> dict[str, int]:
     """Returns how many rows each table must have.
 
-    The raw tables of `imdb_reviews` have 25,000 each, those of another data set what `dataset_info` says. Test stays
+    The raw tables of `imdb_reviews` have IMDB_ROWS, those of another data set what `dataset_info` says. Test stays
     whole: it has as many as the raw test. The others have what `split_report` says.
 
     Raises:
@@ -67,11 +85,12 @@ def expected_rows(dataset: str, dataset_info: Any, split_report: Any) -> dict[st
     found = entry(DATASET_INFO, dataset_info, "dataset", str)
     if found != dataset:
         raise DataError(f"{DATASET_INFO} is of {found}, params.yaml asks for the data set {dataset}; run `dvc repro`")
-    raw = {split: entry(DATASET_INFO, dataset_info, f"splits.{split}.rows", int) for split in RAW_SPLITS}
+    raw = {split: entry(DATASET_INFO, dataset_info, f"splits.{split}.rows", int) for split in IMDB_ROWS}
     if dataset == "imdb_reviews":
-        raw = dict.fromkeys(RAW_SPLITS, IMDB_ROWS)
-    splits = {split: entry(SPLIT_REPORT, split_report, f"rows.{split}", int) for split in SPLITS if split != "test"}
-    return {"raw_train": raw["train"], "raw_test": raw["test"], **splits, "test": raw["test"]}
+        raw = IMDB_ROWS
+    made = [name for name in (*SPLITS, UNLABELLED, SENTENCES) if name != "test"]
+    splits = {name: entry(SPLIT_REPORT, split_report, f"rows.{name}", int) for name in made}
+    return {**{f"raw_{split}": rows for split, rows in raw.items()}, **splits, "test": raw["test"]}
 
 
 def validate(tables: Mapping[str, "pd.DataFrame"], rows: Mapping[str, int], data_docs: Path | None = None) -> Report:
@@ -86,7 +105,10 @@ def validate(tables: Mapping[str, "pd.DataFrame"], rows: Mapping[str, int], data
         The outcomes, table by table.
     """
     validation = Validation(TABLE_FILES, data_docs)
-    schema = {name: validation.run(name, "schema", _schema(table, rows[name]), table) for name, table in tables.items()}
+    schema = {
+        name: validation.run(name, "schema", _schema(table, _columns(name), rows[name]), table)
+        for name, table in tables.items()
+    }
     usable = {
         name: [one.column for one in outcomes if one.expectation == HAS_TYPE and one.success and one.column]
         for name, outcomes in schema.items()
@@ -94,7 +116,7 @@ def validate(tables: Mapping[str, "pd.DataFrame"], rows: Mapping[str, int], data
     comparable = {name: keyed(table) for name, table in tables.items() if {"id", "text"} <= set(usable[name])}
     outcomes: list[Outcome] = []
     for name, table in tables.items():
-        content = _content(balanced=name in BALANCED)
+        content = _content(balanced=name in BALANCED, advised=name not in (UNLABELLED, SENTENCES))
         expectations = [one for column in usable[name] for one in content[column]]
         if name in comparable:
             others = {other: comparable[other] for other in DISJOINT_FROM.get(name, ()) if other in comparable}
@@ -105,13 +127,19 @@ def validate(tables: Mapping[str, "pd.DataFrame"], rows: Mapping[str, int], data
     return Report(tuple(outcomes))
 
 
-def _schema(table: "pd.DataFrame", rows: int) -> list[Any]:
-    columns = list(REVIEW_COLUMNS)
+def _columns(name: str) -> list[str]:
+    return list(TEXT_COLUMNS if name in WITHOUT_LABEL else REVIEW_COLUMNS)
+
+
+def _schema(table: "pd.DataFrame", columns: list[str], rows: int) -> list[Any]:
+    *others, last = columns
+    sentence = f"the columns are {', '.join(others)} and {last}"
     expectations = [
-        expect("TableColumnsToMatchSet", "the columns are id, text and label", column_set=columns, exact_match=True),
+        expect("TableColumnsToMatchSet", sentence, column_set=columns, exact_match=True),
         expect("TableRowCountToEqual", f"there are {rows:,} rows", value=rows),
     ]
-    for column, (type_, name) in COLUMN_TYPES.items():
+    for column in columns:
+        type_, name = COLUMN_TYPES[column]
         if column in table.columns:
             expectations += [
                 expect("ColumnValuesToBeOfType", f"every {column} is {name}", column=column, type_=type_),
@@ -120,8 +148,9 @@ def _schema(table: "pd.DataFrame", rows: int) -> list[Any]:
     return expectations
 
 
-def _content(*, balanced: bool) -> dict[str, list[Any]]:
-    """Returns what must hold for the values of each column, with `balanced` also for the share of the labels."""
+def _content(*, balanced: bool, advised: bool = True) -> dict[str, list[Any]]:
+    """Returns what must hold for the values of each column, with `balanced` also for the share of the labels, without
+    `advised` only what is critical."""
 
     def free_of(regex: str, sentence: str, severity: Severity = "advisory", mostly: float = 1.0) -> Any:
         return expect("ColumnValuesToNotMatchRegex", sentence, severity, column="text", regex=regex, mostly=mostly)
@@ -134,7 +163,7 @@ def _content(*, balanced: bool) -> dict[str, list[Any]]:
         "(U+0080 to U+009F are mostly Windows-1252 punctuation that was read as Latin-1)"
     )
     no_line_break = f"at least {FREE_OF_LINE_BREAK_TAGS:.0%} of the texts hold no HTML line break"
-    return {
+    content = {
         "id": [expect("ColumnValuesToBeUnique", "every id is unique", column="id")],
         "text": [
             free_of(BLANK, "no text is blank", "critical"),
@@ -152,6 +181,9 @@ def _content(*, balanced: bool) -> dict[str, list[Any]]:
             *([_positive_share(*POSITIVE_SHARE)] if balanced else []),
         ],
     }
+    if not advised:
+        return {column: [one for one in of_it if one.severity == "critical"] for column, of_it in content.items()}
+    return content
 
 
 def _positive_share(low: float, high: float) -> Any:
@@ -162,9 +194,9 @@ def _positive_share(low: float, high: float) -> Any:
 def _mark_copies(
     name: str, table: "pd.DataFrame", others: Mapping[str, "pd.DataFrame"]
 ) -> tuple["pd.DataFrame", list[Any]]:
-    """Returns `table` with `copy_of` (the id of an earlier row that has the same text, else null) and, for each of
-    `others`, `also_in_<other>` (the id of its first row that has the same text, else null), and what must hold for
-    these columns. All of them have the column key."""
+    """Returns `table` without its key, with `copy_of` (the id of an earlier row that has the same text, else null) and,
+    for each of `others`, `also_in_<other>` (the id of its first row that has the same text, else null), and what must
+    hold for these columns. All of them have the column key."""
 
     def first_with_same_text(within: "pd.DataFrame") -> "pd.Series[Any]":
         firsts = within[["key", "id"]].dropna().drop_duplicates("key")
@@ -172,7 +204,8 @@ def _mark_copies(
 
     within: Severity = "critical" if name in FREE_OF_COPIES else "advisory"
     across: Severity = "advisory" if name.startswith("raw_") else "critical"
-    marked = table.assign(copy_of=first_with_same_text(table).where(table["key"].duplicated()))
+    marked = table.drop(columns="key")  # GX hashes all that it is given
+    marked["copy_of"] = first_with_same_text(table).where(table["key"].duplicated())
     expectations = [expect("ColumnValuesToBeNull", "no text stands in the table twice", within, column="copy_of")]
     for other, rows in others.items():
         column = f"also_in_{other}"

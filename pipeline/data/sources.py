@@ -1,6 +1,7 @@
-"""Where labelled reviews come from: TFDS's IMDB data set, or the excerpt of it that ships in the repository.
+"""Where reviews come from: TFDS's IMDB data set, or the excerpt of it that ships in the repository.
 
-A table of reviews has the columns `id` (`<split>/<row in TFDS order>`), `text` and `label` (0 negative, 1 positive).
+A table of reviews has the columns `id` (`<split>/<row in TFDS order>`), `text` and `label` (0 negative, 1 positive);
+that of the unlabelled ones has no `label`.
 """
 
 import os
@@ -12,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from pipeline.project.atomic import read_table
 from pipeline.project.errors import DataError, PipelineError
-from pipeline.project.paths import RAW_SPLITS, REVIEW_COLUMNS
+from pipeline.project.paths import RAW_SPLITS, REVIEW_COLUMNS, TEXT_COLUMNS, UNLABELLED
 from pipeline.project.quiet_import import import_tensorflow
 
 if TYPE_CHECKING:
@@ -20,15 +21,18 @@ if TYPE_CHECKING:
 
 DATA_DIR = "TFDS_DATA_DIR"
 TFDS_NAME = "imdb_reviews/plain_text"
+TFDS_UNLABELLED = "unsupervised"  # its name of that split, whose labels are all -1
 ARCHIVE_URL = "http://ai.stanford.edu/~amaas/data/sentiment/aclImdb_v1.tar.gz"  # as in TFDS's builder
 ARCHIVE_NAME = "aclImdb_v1.tar.gz"
 PROBE_TIMEOUT_S = 5
 SAMPLE = Path(__file__).parent / "sample" / "reviews.parquet"
+UNLABELLED_SAMPLE = SAMPLE.with_name("unlabelled.parquet")
 CREDIT = "Maas et al., Learning Word Vectors for Sentiment Analysis, ACL 2011 (Large Movie Review Dataset v1.0)"
 
 
 def load_reviews(dataset: str) -> tuple[dict[str, "pd.DataFrame"], dict[str, Any]]:
-    """Returns the train and test tables of `dataset`, and what is known of them (name, version, origin, counts).
+    """Returns the tables train, test and unlabelled of `dataset`, and what is known of them: name, version, origin,
+    counts.
 
     Raises:
         PipelineError: the data set cannot be had here; the message says what was tried and gives the remedies.
@@ -36,9 +40,11 @@ def load_reviews(dataset: str) -> tuple[dict[str, "pd.DataFrame"], dict[str, Any
     """
     tables, origin = _sample() if dataset == "sample" else _imdb_reviews()
     for split, table in tables.items():
-        if table.empty or table["text"].isna().any() or table["label"].isna().any():
+        if table.empty or table.drop(columns="id").isna().any(axis=None):
             raise DataError(f"{origin['source']}: the {split} reviews are empty or incomplete")
-    splits = {split: {"rows": len(table), "positive": int(table["label"].sum())} for split, table in tables.items()}
+    splits = {split: {"rows": len(table)} for split, table in tables.items()}
+    for split in RAW_SPLITS:
+        splits[split]["positive"] = int(tables[split]["label"].sum())
     return tables, {"dataset": dataset, **origin, "credit": CREDIT, "splits": splits}
 
 
@@ -46,6 +52,7 @@ def _sample() -> tuple[dict[str, "pd.DataFrame"], dict[str, str]]:
     reviews = read_table(SAMPLE, REVIEW_COLUMNS)
     origin = reviews["id"].str.partition("/")[0]
     tables = {split: reviews[origin == split].reset_index(drop=True) for split in RAW_SPLITS}
+    tables[UNLABELLED] = read_table(UNLABELLED_SAMPLE, TEXT_COLUMNS)
     return tables, {"version": "1.0.0", "source": f"{SAMPLE.parent.name}/{SAMPLE.name}"}
 
 
@@ -58,7 +65,8 @@ def _imdb_reviews() -> tuple[dict[str, "pd.DataFrame"], dict[str, str]]:
     if not builder.is_prepared():
         _prepare(builder)
     import_tensorflow()  # TFDS reads with it
-    tables = {split: _read_split(builder, split) for split in RAW_SPLITS}
+    tables = {split: _read_split(builder, split, split) for split in RAW_SPLITS}
+    tables[UNLABELLED] = _read_split(builder, TFDS_UNLABELLED, UNLABELLED)[list(TEXT_COLUMNS)]
     # Only the data set's own name and version: where this machine keeps it is nobody else's business.
     return tables, {"version": str(builder.version), "source": f"tfds {builder.info.full_name}"}
 
@@ -91,7 +99,8 @@ Remedies:
     raise PipelineError(message) from cause
 
 
-def _read_split(builder: Any, split: str) -> "pd.DataFrame":
+def _read_split(builder: Any, split: str, name: str) -> "pd.DataFrame":
+    """Returns the reviews of TFDS's `split`, their ids with `name`."""
     import pandas as pd
     import tensorflow_datasets as tfds
 
@@ -106,7 +115,7 @@ def _read_split(builder: Any, split: str) -> "pd.DataFrame":
             f"{builder.data_path}: the prepared {split} split cannot be read ({reason}); "
             "remove that folder and run `dvc repro` again"
         ) from error
-    ids = [f"{split}/{row}" for row in range(len(examples))]
+    ids = [f"{name}/{row}" for row in range(len(examples))]
     return pd.DataFrame({"id": ids, "text": text, "label": [int(example["label"]) for example in examples]})
 
 

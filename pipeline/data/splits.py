@@ -1,5 +1,6 @@
 """From raw train and test tables, and new labelled reviews, to train, validation, test and fresh splits that share no
-text. Two texts are the same where their keys are: see `copies.key`."""
+text; and from raw unlabelled reviews to those whose text is in none of them. Two texts are the same where their keys
+are: see `copies.key`."""
 
 import hashlib
 from typing import TYPE_CHECKING, Any
@@ -127,6 +128,39 @@ def new_reviews(
     }
 
 
+def unlabelled_reviews(
+    unlabelled: "pd.DataFrame", train: "pd.DataFrame", test: "pd.DataFrame", labelled: "pd.DataFrame"
+) -> tuple["pd.DataFrame", dict[str, int]]:
+    """Returns the unlabelled reviews that share no text with each other or with a labelled one.
+
+    Go, in this order, the surplus copies of a text (the first stays) and the reviews whose text also stands in raw
+    test, in raw train or among the new labelled ones: whatever split those went to, and though a verdict dropped them.
+
+    Args:
+        unlabelled: a table with the columns id, text.
+        train, test, labelled: the raw tables and the new labelled reviews, as `split_reviews` takes them.
+
+    Returns:
+        The rows that stay, in their order, with the columns id, text, key; and a report: how many rows there are, are
+        kept, were dropped and why, and how many of those that stay are near-copies of a test review.
+    """
+    unlabelled, train, test, labelled = (keyed(table) for table in (unlabelled, train, test, labelled))
+    surplus = unlabelled["key"].duplicated()
+    in_test = ~surplus & unlabelled["key"].isin(test["key"])
+    in_train = ~surplus & ~in_test & unlabelled["key"].isin(train["key"])
+    in_labelled = ~surplus & ~in_test & ~in_train & unlabelled["key"].isin(labelled["key"])
+    kept = unlabelled[~surplus & ~in_test & ~in_train & ~in_labelled].reset_index(drop=True)
+    return kept, {
+        "rows": len(unlabelled),
+        "kept": len(kept),
+        "surplus_copies": int(surplus.sum()),
+        "text_also_in_test": int(in_test.sum()),
+        "text_also_in_train": int(in_train.sum()),
+        "text_also_in_labelled": int(in_labelled.sum()),
+        "near_copies_of_test": int(kept["key"].str[:NEAR].isin(test["key"].str[:NEAR]).sum()),
+    }
+
+
 def contradictory(labelled: "pd.DataFrame", *known: "pd.DataFrame") -> "pd.Series[bool]":
     """Returns which rows of `labelled` have another label than the first review of the same key has, in the tables
     `known` or in `labelled` itself."""
@@ -141,7 +175,7 @@ def assigned(new: "pd.DataFrame", validation_fraction: float, seed: int) -> "np.
     `validation_fraction`, by a hash of the seed and its key, so that new reviews move no other from split to split."""
     import numpy as np
 
-    held_out = [_fraction(f"{seed}\t{key}") < validation_fraction for key in new["key"]]
+    held_out = [fraction(f"{seed}\t{key}") < validation_fraction for key in new["key"]]
     return np.where(np.array(held_out, bool), "validation", "train")
 
 
@@ -153,12 +187,12 @@ def is_fresh(new: "pd.DataFrame", fresh_rows: int) -> "pd.Series[bool]":
     decides which are.
     """
     batch = new["id"].str.rsplit("/", n=1).str[0]
-    drawn = new["key"].map(_fraction).groupby(batch).rank(method="first")
+    drawn = new["key"].map(fraction).groupby(batch).rank(method="first")
     candidates = drawn <= MOST_FRESH * new.groupby(batch)["key"].transform("size")
     return candidates & (candidates.sum() - candidates.cumsum() < fresh_rows)
 
 
-def _fraction(text: str) -> float:
+def fraction(text: str) -> float:
     """Returns a number in [0, 1) that the text decides."""
     digest = hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest()
     return int.from_bytes(digest[:6], "big") / 2**48

@@ -23,10 +23,12 @@ class _Section(BaseModel):
 
 class SplitParams(_Section):
     """How the training reviews are divided: `validation_fraction` of them, stratified by label, become validation; the
-    newest `fresh_rows` labelled reviews, and at most half of each batch, are held out from training for now."""
+    newest `fresh_rows` labelled reviews, and at most half of each batch, are held out from training for now. Of each
+    unlabelled review up to `sentences_per_review` sentences are drawn."""
 
     validation_fraction: float = Field(gt=0, lt=0.5)
     fresh_rows: int = Field(ge=0)
+    sentences_per_review: int = Field(ge=0)
 
 
 class TokenizeParams(_Section):

@@ -14,6 +14,11 @@ TAUGHT = (TRAIN, UNLABELLED, SENTENCES)
 EVALUATED = ("validation", "fresh")
 """The held-out splits that may be looked at as often as one likes: `test` is not."""
 RAW_SPLITS = ("train", "test")
+"""The labelled ones of the data set."""
+UNLABELLED = "unlabelled"
+"""The reviews without a label: in file names and reports."""
+SENTENCES = "sentences"
+"""Single sentences of them."""
 
 PARAMS_FILE = Path("params.yaml")
 RAW = Path("data/raw")
@@ -56,6 +61,8 @@ MODEL_CARD = REPORTS / "model_card.md"
 REPORT_PAGE = REPORTS / "index.html"
 
 REVIEW_COLUMNS = ("id", "text", "label")
+TEXT_COLUMNS = ("id", "text")
+"""Of texts that have no label."""
 
 
 def teacher_folder(teacher: str) -> Path:

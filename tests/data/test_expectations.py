@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -14,17 +15,27 @@ from conftest import ROOT
 
 from pipeline.data.expectations import TABLE_FILES, expected_rows, validate
 from pipeline.data.gx import Outcome, Report
-from pipeline.data.sources import SAMPLE
+from pipeline.data.sentences import sentences as sentences_of
+from pipeline.data.sources import SAMPLE, UNLABELLED_SAMPLE
 from pipeline.project.atomic import read_table, write_json, write_table
 from pipeline.project.errors import DataError
-from pipeline.project.paths import DATA_DOCS, DATASET_INFO, REVIEW_COLUMNS, SPLIT_REPORT, SPLITS, VALIDATION_REPORT
+from pipeline.project.paths import (
+    DATA_DOCS,
+    DATASET_INFO,
+    REVIEW_COLUMNS,
+    SPLIT_REPORT,
+    SPLITS,
+    TEXT_COLUMNS,
+    VALIDATION_REPORT,
+)
 
 Tables = dict[str, pd.DataFrame]
 
 
 @pytest.fixture(scope="module")
 def reviews() -> Tables:
-    """Consistent tables of real reviews: 260 train, 40 validation, 100 test and 20 fresh, half of each positive."""
+    """Consistent tables of real reviews: 260 train, 40 validation, 100 test and 20 fresh, half of each positive, 80
+    unlabelled and their first sentences."""
     sample = read_table(SAMPLE, REVIEW_COLUMNS).drop_duplicates("text")
     origin = sample["id"].str.partition("/")[0]
 
@@ -35,7 +46,10 @@ def reviews() -> Tables:
     train, validation, test = balanced("train", 0, 130), balanced("train", 130, 150), balanced("test", 0, 50)
     raw_train = pd.concat([train, validation], ignore_index=True)
     splits = {"train": train, "validation": validation, "test": test, "fresh": balanced("train", 150, 160)}
-    return {"raw_train": raw_train, "raw_test": test, **splits}
+    unlabelled = read_table(UNLABELLED_SAMPLE, TEXT_COLUMNS).tail(80).reset_index(drop=True)
+    sentences = unlabelled.assign(id=unlabelled["id"] + "#0", text=[sentences_of(t)[0] for t in unlabelled["text"]])
+    raw = {"raw_train": raw_train, "raw_test": test, "raw_unlabelled": unlabelled}
+    return raw | splits | {"unlabelled": unlabelled, "sentences": sentences.drop_duplicates("text", ignore_index=True)}
 
 
 def _validate(tables: Tables) -> Report:
@@ -210,6 +224,7 @@ def test_no_fresh_reviews_are_fine_and_so_is_any_share_of_positive_ones(reviews:
         ("validation", "test"),
         ("validation", "fresh"),
         ("fresh", "test"),
+        *((table, split) for table in ("unlabelled", "sentences") for split in SPLITS),
     ],
 )
 def test_a_text_in_two_splits_stops_the_pipeline_and_both_rows_are_named(
@@ -219,7 +234,7 @@ def test_a_text_in_two_splits_stops_the_pipeline_and_both_rows_are_named(
     leaky = reviews[table].copy()
     leaky.loc[3, "text"] = f"{reviews[other]['text'][5]} <br />".upper()
     # when
-    report = _validate({name: reviews[name] for name in SPLITS} | {table: leaky})
+    report = _validate({name: reviews[name] for name in (*SPLITS, "unlabelled", "sentences")} | {table: leaky})
     # then
     (outcome,) = report.broken("critical")
     assert (outcome.table, outcome.sentence) == (table, f"no text stands in {other} too")
@@ -233,10 +248,13 @@ def test_a_text_in_two_splits_stops_the_pipeline_and_both_rows_are_named(
     [
         ("raw_train", "advisory"),
         ("raw_test", "advisory"),
+        ("raw_unlabelled", "advisory"),
         ("train", "critical"),
         ("validation", "critical"),
         ("fresh", "critical"),
         ("test", "advisory"),
+        ("unlabelled", "critical"),
+        ("sentences", "critical"),
     ],
 )
 def test_copies_stop_the_pipeline_where_split_removes_them_and_advise_elsewhere(
@@ -256,15 +274,43 @@ def test_copies_stop_the_pipeline_where_split_removes_them_and_advise_elsewhere(
     ]
 
 
-def test_raw_train_may_share_texts_with_raw_test(reviews: Tables) -> None:
+@pytest.mark.parametrize("name", ["raw_train", "raw_unlabelled"])
+def test_a_raw_table_may_share_texts_with_raw_test(reviews: Tables, name: str) -> None:
     # given
-    raw_train = reviews["raw_train"].copy()
-    raw_train.loc[3, "text"] = reviews["raw_test"]["text"][5]
+    raw = reviews[name].copy()
+    raw.loc[3, "text"] = reviews["raw_test"]["text"][5]
     # when
-    report = _validate({"raw_train": raw_train, "raw_test": reviews["raw_test"]})
+    report = _validate({name: raw, "raw_test": reviews["raw_test"]})
     # then
     assert report.success
     assert _broken(report)["no text stands in raw_test too"].examples[0].value == reviews["raw_test"]["id"][5]
+
+
+@pytest.mark.parametrize("name", ["raw_unlabelled", "unlabelled", "sentences"])
+def test_a_label_has_no_place_beside_an_unlabelled_text(reviews: Tables, name: str) -> None:
+    # when
+    report = _validate({name: reviews[name].assign(label=-1)})
+    # then
+    (outcome,) = report.broken("critical")
+    assert outcome.sentence == "the columns are id and text"
+    assert "label" in str(outcome)
+
+
+@pytest.mark.parametrize("name", ["raw_unlabelled", "unlabelled", "sentences"])
+@pytest.mark.parametrize("breakage", ["null text", "text of blanks", "null id", "one id twice", "NUL"])
+def test_a_broken_unlabelled_row_stops_the_pipeline_like_a_labelled_one(
+    reviews: Tables, name: str, breakage: str
+) -> None:
+    # given
+    broken, sentence = ROW_BREAKAGES[breakage]
+    # when
+    report = _validate({name: broken(reviews[name])})
+    # then
+    assert [one.table for one in report.broken("critical") if one.sentence.startswith(sentence)] == [name]
+
+
+def test_no_sentences_are_fine(reviews: Tables) -> None:
+    assert _validate({"sentences": reviews["sentences"].head(0)}).success
 
 
 def test_a_script_in_a_review_is_text_in_data_docs(reviews: Tables, tmp_path: Path) -> None:
@@ -279,20 +325,27 @@ def test_a_script_in_a_review_is_text_in_data_docs(reviews: Tables, tmp_path: Pa
     assert "<script>alert(1)" not in content
 
 
-def test_imdb_has_25000_raw_reviews_whatever_the_download_says() -> None:
+def test_imdb_has_25000_raw_reviews_a_split_and_50000_unlabelled_whatever_the_download_says() -> None:
     # given
-    info = {"dataset": "imdb_reviews", "splits": {"train": {"rows": 24_000}, "test": {"rows": 24_000}}}
-    splits = {"train": 22_300, "validation": 2_478, "fresh": 0}
+    info = {"dataset": "imdb_reviews", "splits": {name: {"rows": 24_000} for name in ("train", "test", "unlabelled")}}
+    splits = {"train": 22_300, "validation": 2_478, "fresh": 0, "unlabelled": 48_884, "sentences": 96_561}
     # when
     rows = expected_rows("imdb_reviews", info, {"rows": {**splits, "test": 24_000}})
     # then
-    assert rows == {"raw_train": 25_000, "raw_test": 25_000, **splits, "test": 25_000}
+    raw = {"raw_train": 25_000, "raw_test": 25_000, "raw_unlabelled": 50_000}
+    assert rows == {**raw, **splits, "test": 25_000}
 
 
 def test_counts_that_are_not_there_are_asked_for_by_name() -> None:
-    info = {"dataset": "sample", "splits": {"train": {"rows": 2_400}, "test": {"rows": 1_200}}}
+    splits = {"train": {"rows": 2_400}, "test": {"rows": 1_200}, "unlabelled": {"rows": 3_000}}
+    info = {"dataset": "sample", "splits": splits}
     with pytest.raises(DataError, match=r"reports/split\.json lacks rows\.validation"):
         expected_rows("sample", info, {"rows": {"train": 2_000}})
+    rows = dict.fromkeys(SPLITS, 1)
+    with pytest.raises(DataError, match=r"reports/split\.json lacks rows\.unlabelled"):
+        expected_rows("sample", info, {"rows": rows})
+    with pytest.raises(DataError, match=r"reports/split\.json lacks rows\.sentences"):
+        expected_rows("sample", info, {"rows": rows | {"unlabelled": 1}})
     with pytest.raises(DataError, match=r"dataset_info\.json lacks splits\.test\.rows"):
         expected_rows("sample", {"dataset": "sample", "splits": {"train": {"rows": 2_400}, "test": []}}, {})
     with pytest.raises(DataError, match=r"is of sample, params\.yaml asks for the data set imdb_reviews"):
@@ -306,9 +359,9 @@ def test_the_stage_rejects_leaky_splits_and_leaves_the_report_and_data_docs(revi
     for name, table in {**reviews, "train": leaky}.items():
         write_table(tmp_path / TABLE_FILES[name], table)
     rows = {name: len(table) for name, table in reviews.items()}
-    info = {"dataset": "sample", "splits": {split: {"rows": rows[f"raw_{split}"]} for split in ("train", "test")}}
-    write_json(tmp_path / DATASET_INFO, info)
-    write_json(tmp_path / SPLIT_REPORT, {"rows": {split: rows[split] for split in SPLITS}})
+    raw = {split: {"rows": rows[f"raw_{split}"]} for split in ("train", "test", "unlabelled")}
+    write_json(tmp_path / DATASET_INFO, {"dataset": "sample", "splits": raw})
+    write_json(tmp_path / SPLIT_REPORT, {"rows": rows})
     params = (ROOT / "params.yaml").read_text(encoding="utf-8")
     (tmp_path / "params.yaml").write_text(params.replace("dataset: imdb_reviews", "dataset: sample"), encoding="utf-8")
     temporary = tmp_path / "tmp"
@@ -333,5 +386,7 @@ def test_the_stage_rejects_leaky_splits_and_leaves_the_report_and_data_docs(revi
     (broken,) = [one for one in report["expectations"] if not one["success"]]
     assert (broken["table"], broken["unexpected_count"], broken["examples"][0]["id"]) == ("train", 1, leaky["id"][3])
     index = (tmp_path / DATA_DOCS / "index.html").read_text(encoding="utf-8")
-    assert all(f"{name}.{suite}" in index for name in TABLE_FILES for suite in ("schema", "critical", "advisory"))
+    advised = TABLE_FILES.keys() - {"unlabelled", "sentences"}
+    for suite, names in {"schema": TABLE_FILES.keys(), "critical": TABLE_FILES.keys(), "advisory": advised}.items():
+        assert set(re.findall(rf"(\w+)\.{suite}", index)) == names
     assert not any(temporary.iterdir())

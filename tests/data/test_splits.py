@@ -6,7 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.data.copies import key
-from pipeline.data.splits import split_reviews
+from pipeline.data.sources import UNLABELLED_SAMPLE
+from pipeline.data.splits import split_reviews, unlabelled_reviews
 from pipeline.project.errors import UsageError
 
 NONE = pd.DataFrame({"id": [], "text": [], "label": []}).astype({"id": str, "text": str, "label": "int64"})
@@ -193,3 +194,50 @@ def test_the_newest_reviews_are_held_out_as_fresh_and_graduate_as_others_come(ra
 def test_a_validation_share_that_leaves_a_side_without_a_label_is_a_usage_error(raw) -> None:
     with pytest.raises(UsageError, match=r"params\.yaml: split\.validation_fraction 0\.0001 does not leave"):
         split_reviews(*raw, NONE, validation_fraction=0.0001, fresh_rows=0, seed=1)
+
+
+@pytest.fixture
+def unlabelled() -> pd.DataFrame:
+    return pd.read_parquet(UNLABELLED_SAMPLE)
+
+
+def test_no_unlabelled_review_stands_twice_or_in_a_split(raw, unlabelled) -> None:
+    train, test = raw
+    labelled = labelled_batches(train, [30])
+    known = train.head(1500)
+    with_label = pd.concat([known.head(3), test.head(4), labelled.head(5)])
+    shouted = with_label["text"].str.upper() + " <br />!!"
+    copies = pd.DataFrame({"text": pd.concat([shouted, unlabelled["text"].head(6)])})
+    spoilt = pd.concat([unlabelled, copies.assign(id=[f"unlabelled/c{row}" for row in range(len(copies))])])
+
+    kept, report = unlabelled_reviews(spoilt, known, test, labelled)
+    before = unlabelled_reviews(unlabelled, known, test, labelled)[1]
+
+    found = {name: count - before[name] for name, count in report.items()}
+    assert found == {
+        "rows": 18,
+        "kept": 0,
+        "surplus_copies": 6,
+        "text_also_in_test": 4,
+        "text_also_in_train": 3,
+        "text_also_in_labelled": 5,
+        "near_copies_of_test": 0,
+    }
+    assert not kept["id"].str.startswith("unlabelled/c").any()
+    assert kept["id"].tolist() == [name for name in unlabelled["id"] if name in set(kept["id"])]
+    tables, _ = divide(known, test, labelled=labelled, fresh_rows=10)
+    for table in tables.values():
+        assert len(table) and not set(kept["key"]) & set(table["text"].map(key))
+    assert kept["key"].is_unique
+    assert report["rows"] == report["kept"] + sum(
+        count for name, count in report.items() if name.startswith(("surplus", "text_"))
+    )
+
+
+@given(st.lists(st.sampled_from(["a b", "A, b!", "c", "d", "e<br />"]), max_size=12))
+def test_what_stays_of_unlabelled_texts_is_the_first_of_each_that_no_labelled_one_has(texts: list[str]) -> None:
+    table = pd.DataFrame({"id": [f"unlabelled/{row}" for row in range(len(texts))], "text": texts}, dtype="str")
+    train, test = (NONE.reindex(range(1)).assign(text=text) for text in ("C.", "e"))
+    kept, _ = unlabelled_reviews(table, train, test, NONE)
+    first = {key(text): f"unlabelled/{row}" for row, text in reversed(list(enumerate(texts)))}
+    assert dict(zip(kept["key"], kept["id"], strict=True)) == {k: v for k, v in first.items() if k not in ("c", "e")}
