@@ -10,9 +10,11 @@ the hash of one token after the other. The random numbers are those of `_mixed`,
 every machine.
 """
 
+import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache, cached_property
+from itertools import pairwise
 from pathlib import Path
 from typing import NamedTuple
 from zipfile import BadZipFile
@@ -29,6 +31,7 @@ BUCKET_BITS = 24
 HASH_BUCKETS = 2**BUCKET_BITS  # three times the 5.0 million distinct n-grams of IMDB; 2**26 scored no better
 CHARACTER_BITS = 21  # of a code point
 
+_UTF_32 = f"utf-32-{sys.byteorder[0]}e"
 _WORD, _MARK, _APOSTROPHE = 1, 2, 3
 _MARKS = '!?.,;:()"'
 _BLOCK_CHARACTERS = 2**16  # so that what is computed of a block stays in a core's cache
@@ -103,8 +106,9 @@ class NgramClassifier:
     def contributions(self, text: str) -> dict[str, float]:
         """Returns the n-grams of a text that are features, each with what it adds to the log-odds. Of two in one
         bucket, which `logits` counts once, each is named."""
-        tokens, lowered = _tokens([text]), "\n" + text.lower()
-        words = [lowered[begin : begin + length] for begin, length in zip(tokens.begin, tokens.length, strict=True)]
+        tokens = _tokens([text])
+        joined = tokens.characters.tobytes().decode(_UTF_32, "surrogatepass")
+        words = [joined[first:end] for first, end in pairwise([*tokens.first.tolist(), len(joined)])]
         found = {}
         for n, in_order in enumerate(_ngram_buckets(tokens, self.max_ngram), start=1):
             weights = self._weights_of(in_order)
@@ -146,7 +150,7 @@ class NgramClassifier:
         binary search."""
         is_feature = np.zeros(HASH_BUCKETS, bool)
         is_feature[self.kept] = True
-        bits = np.packbits(is_feature, bitorder="little").view("<u8").astype(np.uint64)
+        bits = np.packbits(is_feature, bitorder="little").view("<u8")
         count = np.bitwise_count(bits)
         return bits, np.cumsum(count, dtype=np.int32) - count, np.append(np.float32(0), self.weight)
 
@@ -176,19 +180,22 @@ def _block_presence(texts: Sequence[str], max_ngram: int) -> tuple[NDArray[np.in
 
 
 class _Tokens(NamedTuple):
-    """The tokens of some texts, which are lower-cased, one after the other and with a line end around each."""
+    """The tokens of some texts, one after the other."""
 
-    characters: NDArray[np.uint32]  # [characters]
-    begin: NDArray[np.int64]  # [tokens], among the characters
-    length: NDArray[np.int64]  # [tokens]
+    characters: NDArray[np.uint32]  # [characters], code points of all tokens
+    first: NDArray[np.int64]  # [tokens], where among the characters each begins
     of_text: NDArray[np.int64]  # [texts + 1], the number of each text's first token, and of all
+
+    @property
+    def lengths(self) -> NDArray[np.int64]:
+        return np.diff(self.first, append=len(self.characters))
 
 
 def _tokens(texts: Sequence[str]) -> _Tokens:
     """Returns the tokens of `texts`: of each those of `re.findall(TOKEN_PATTERN, text.lower())`."""
     lowered = [text.lower() for text in texts]
     joined = "\n" + "".join(text + "\n" for text in lowered)
-    characters = np.frombuffer(joined.encode("utf-32-le", "surrogatepass"), "<u4").astype(np.uint32, copy=False)
+    characters = np.frombuffer(joined.encode(_UTF_32, "surrogatepass"), np.uint32)
     kind = _kinds().take(characters)
     is_word = kind == _WORD
     begins = is_word.copy()
@@ -206,9 +213,8 @@ def _tokens(texts: Sequence[str]) -> _Tokens:
 
     position = np.flatnonzero(inside)
     first = np.flatnonzero(begins.take(position))
-    begin = position.take(first)
-    ends = np.cumsum([1, *(len(text) + 1 for text in lowered)])
-    return _Tokens(characters, begin, np.diff(first, append=len(position)), np.searchsorted(begin, ends))
+    starts = np.cumsum([1, *(len(text) + 1 for text in lowered)])
+    return _Tokens(characters.take(position), first, np.searchsorted(position.take(first), starts))
 
 
 def _negations(
@@ -231,11 +237,9 @@ def _negations(
 
 def _token_hashes(tokens: _Tokens) -> NDArray[np.uint64]:
     """Returns <uint64>[tokens], the sum over a token's characters of a random number for each of them where it is."""
-    first = np.cumsum(tokens.length) - tokens.length
-    position = np.arange(tokens.length.sum()) - np.repeat(first, tokens.length)
-    character = tokens.characters.take(position + np.repeat(tokens.begin, tokens.length))
-    numbers = _mixed((position.astype(np.uint64) << np.uint64(CHARACTER_BITS)) | character)
-    return np.add.reduceat(numbers, first) if first.size else numbers
+    place = np.arange(len(tokens.characters)) - np.repeat(tokens.first, tokens.lengths)
+    numbers = _mixed((place.astype(np.uint64) << np.uint64(CHARACTER_BITS)) | tokens.characters)
+    return np.add.reduceat(numbers, tokens.first) if tokens.first.size else numbers
 
 
 def _ngram_buckets(tokens: _Tokens, max_ngram: int) -> Iterator[NDArray[np.uint32]]:
