@@ -128,11 +128,11 @@ def predicted(reviews: "pd.DataFrame", logit: np.ndarray, length: Sequence[int])
     return table.assign(logit=logit, probability=probability(logit), length=np.asarray(length, np.int32))
 
 
-def measure(predictions: "pd.DataFrame", params: EvaluateParams, seed: int) -> dict[str, Any]:
+def measure(predictions: "pd.DataFrame", how: EvaluateParams, seed: int) -> dict[str, Any]:
     """Returns the metrics of the predictions with their intervals, over all and on each slice."""
     label, logit, length = (predictions[column].to_numpy() for column in ("label", "logit", "length"))
-    samples = params.bootstrap_samples
-    metrics = report(label, logit, bins=params.calibration_bins, samples=samples, seed=seed)
+    samples = how.bootstrap_samples
+    metrics = report(label, logit, bins=how.calibration_bins, samples=samples, seed=seed)
     return metrics | {"slices": slices(label, logit, length, samples=samples, seed=seed)}
 
 

@@ -15,10 +15,6 @@ EVALUATED = ("validation", "fresh")
 """The held-out splits that may be looked at as often as one likes: `test` is not."""
 RAW_SPLITS = ("train", "test")
 """The labelled ones of the data set."""
-UNLABELLED = "unlabelled"
-"""The reviews without a label: in file names and reports."""
-SENTENCES = "sentences"
-"""Single sentences of them."""
 
 PARAMS_FILE = Path("params.yaml")
 RAW = Path("data/raw")

@@ -11,7 +11,7 @@ from pipeline.reporting.page import page
 def main() -> None:
     """Writes the page from the reports."""
     params = load_params()
-    found = results.read(list(params.models))
+    found = results.read(params.candidates)
     registry = read_json(REGISTRY_REPORT, ("decision", "reason"))
     recurrence = read_json(RECURRENCE_REPORT, ("cells", "steps"))
     noise = results.read_noise(params.dataset)

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from pipeline.evaluation.scoring import logits_of
 from pipeline.ngrams import teaching
 from pipeline.project.atomic import atomic_write, read_table, write_table
-from pipeline.project.params import Params, load_params, teacher_argument
+from pipeline.project.params import load_params, teacher_argument
 from pipeline.project.paths import NGRAMS, SPLIT_TABLES, TOKENS, TRAIN, model_file, teacher_folder
 from pipeline.project.run_command import run_command
 from pipeline.text.token_arrays import read_tokens
@@ -33,7 +33,7 @@ def main() -> None:
     }
     logits = teaching.ngram_logits(train["text"].tolist(), label, asked, params.ngrams, params.seed)
     if teacher.by != NGRAMS:  # a second generation
-        for texts, found in student_logits(teacher.by, [one for one in asked if one != TRAIN], params).items():
+        for texts, found in student_logits(teacher.by, [one for one in asked if one != TRAIN], params.seed).items():
             logits[texts] = (logits[texts] + found) / 2
     with atomic_write(teacher_folder(name)) as folder:
         folder.mkdir()
@@ -45,12 +45,13 @@ def main() -> None:
             )
 
 
-def student_logits(model: str, texts: Sequence[str], params: Params) -> dict[str, NDArray[np.float32]]:
+def student_logits(model: str, texts: Sequence[str], seed: int) -> dict[str, NDArray[np.float32]]:
     """Returns the logits of a trained network, <float32>[texts] by what the texts are."""
     from pipeline.training import networks
 
-    print(f"asking {model} on {networks.prepare_device(seed=params.seed, deterministic=False)}", flush=True)
-    scored = networks.scoring(networks.load_model(model_file(model), params.models[model]))
+    print(f"asking {model} on {networks.prepare_device(seed=seed, deterministic=False)}", flush=True)
+    params, _, _ = networks.read_model(model_file(model))
+    scored = networks.scoring(networks.load_model(model_file(model), params))
     return {one: logits_of(scored, read_tokens(TOKENS / one)) for one in texts}
 
 
