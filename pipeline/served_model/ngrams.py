@@ -7,7 +7,7 @@ A feature is the bucket of an n-gram: of 1 to `max_ngram` tokens after each othe
 lower-cased text. No string is made of a token or an n-gram. A token's hash is the sum of a random number for each
 character at its position (Zobrist 1970, "A New Hashing Method with Application for Game Playing"); an n-gram's mixes in
 the hash of one token after the other. The random numbers are those of `_mixed`, so that a text has the same buckets on
-every machine.
+every machine, and in every Python whose Unicode has the same lower case and the same letters.
 """
 
 import sys
@@ -83,8 +83,10 @@ class NgramClassifier:
     intercept: float
 
     def __post_init__(self) -> None:
-        if (self.kept.dtype, self.weight.dtype) != (np.uint32, np.float32) or self.kept.shape != self.weight.shape:
-            raise ValueError("kept and weight are not uint32 and float32 of one length")
+        if (self.kept.dtype, self.weight.dtype) != (np.uint32, np.float32):
+            raise ValueError("kept and weight are not of the types uint32 and float32")
+        if self.kept.ndim != 1 or self.kept.shape != self.weight.shape:
+            raise ValueError("kept and weight are not two rows of one length")
         if self.max_ngram < 1 or not np.isfinite(self.weight).all() or not np.isfinite(self.intercept):
             raise ValueError("max_ngram is less than one, or a weight is not finite")
         if not (self.kept[:-1] < self.kept[1:]).all() or (self.kept >= HASH_BUCKETS).any():
@@ -104,7 +106,7 @@ class NgramClassifier:
         return np.asarray(total + self.intercept, np.float64)
 
     def contributions(self, text: str) -> dict[str, float]:
-        """Returns the n-grams of a text that are features, each with what it adds to the log-odds. Of two in one
+        """Returns the n-grams of a text that have a weight, each with what it adds to the log-odds. Of two in one
         bucket, which `logits` counts once, each is named."""
         tokens = _tokens([text])
         joined = tokens.characters.tobytes().decode(_UTF_32, "surrogatepass")

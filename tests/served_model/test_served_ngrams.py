@@ -129,7 +129,7 @@ def test_a_logit_is_the_intercept_and_the_weight_of_each_feature_of_the_text(
         assert classifier.logits([text])[0] == total + classifier.intercept
         named = reference(text, 3)
         assert classifier.contributions(text) == {
-            ngram: weight[bucket] for ngram, bucket in named.items() if bucket in weight
+            ngram: weight[bucket] for ngram, bucket in named.items() if weight.get(bucket)
         }
     assert classifier.logits(["- –", " "]).tolist() == [classifier.intercept] * 2
     assert classifier.logits([]).tolist() == []
@@ -179,6 +179,7 @@ def test_a_damaged_file_does_not_load(classifier: NgramClassifier, tmp_path: Pat
     ("wrong", "reason"),
     [
         ({"kept": [1, 2]}, "of one length"),
+        ({"kept": [[1, 2, 3]], "weight": [[0.5, 0.25, 1.0]]}, "of one length"),
         ({"kept": [2, 1, 3]}, "not sorted"),
         ({"kept": [1, 1, 3]}, "not sorted"),
         ({"kept": [1, 2, HASH_BUCKETS]}, "not sorted buckets below"),
@@ -218,3 +219,8 @@ def test_it_travels_with_the_tokenizer_and_numpy_alone(
     done = subprocess.run([sys.executable, "-I", "-c", script], cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert float.fromhex(done.stdout) == classifier.logits(texts[:1])[0]
+
+
+def test_arrays_of_other_types_are_refused() -> None:
+    with pytest.raises(ValueError, match="not of the types uint32 and float32"):
+        NgramClassifier(3, np.array([1, 2]), np.array([0.5, 0.25]), 0.0)
