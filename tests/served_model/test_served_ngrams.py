@@ -31,17 +31,30 @@ def splitmix(state: int) -> int:
     return state ^ state >> 31
 
 
+def reaches(tokens: list[str], place: int) -> bool:
+    """Whether a negation stands at most three tokens before, and no punctuation from there on."""
+    for before in range(place - 1, place - 4, -1):
+        if before < 0 or tokens[before + 1][0] in '!?.,;:()"':
+            return False
+        if tokens[before] in ("not", "n't", "never", "cannot", "hardly", "nobody"):
+            return True
+    return False
+
+
 def reference(text: str, max_ngram: int) -> dict[str, int]:
     """The bucket of each n-gram, one after the other in plain integers."""
     tokens = re.findall(TOKEN_PATTERN, text.lower())
+    negated = [reaches(tokens, place) for place in range(len(tokens))]
+    shown = [f"not_{token}" if one else token for token, one in zip(tokens, negated, strict=True)]
     found = {}
     for n in range(1, max_ngram + 1):
         for first in range(len(tokens) - n + 1):
             mixed = 0
-            for token in tokens[first : first + n]:
-                token_hash = sum(splitmix(place << 21 | ord(character)) for place, character in enumerate(token))
-                mixed = splitmix((mixed + token_hash) & MASK)
-            found[" ".join(tokens[first : first + n])] = mixed >> 40
+            for at in range(first, first + n):
+                numbers = [splitmix(place << 21 | ord(character)) for place, character in enumerate(tokens[at])]
+                token_hash = sum(numbers) & MASK
+                mixed = splitmix((mixed + (splitmix(token_hash) if negated[at] else token_hash)) & MASK)
+            found[" ".join(shown[first : first + n])] = mixed >> 40
     return found
 
 
