@@ -33,6 +33,7 @@ from sqlalchemy.engine.default import DefaultDialect
 
 from pipeline.project.errors import PipelineError
 from pipeline.project.params import load_params
+from pipeline.project.paths import candidate_folder
 from pipeline.project.training_record import read_record
 from pipeline.registry import champion, decisions, verification, versions
 from pipeline.registry.challenge import register_trained
@@ -44,7 +45,8 @@ NAME = "imdb-sentiment-sample"
 def log() -> dict[str, Any]:
     """Logs the trained model, and returns the ids of the run's models that are whole, with the hash of their files."""
     record = read_record("tiny")
-    candidate = versions.Candidate("tiny", record["run_id"], record["weights_sha256"], record["params"], 0.5, 0.7, None)
+    files = {file.name: file.read_bytes() for file in sorted(candidate_folder("tiny").iterdir())}
+    candidate = versions.Candidate("tiny", record["run_id"], record["weights_sha256"], record["params"], files)
     client = runs.connect()
     versions.logged_model(client, candidate)
     models = versions.logged_models(client, candidate.run_id)

@@ -11,13 +11,15 @@ import numpy as np
 import pandas as pd
 
 from pipeline.data.sources import SAMPLE
+from pipeline.evaluation.candidates import served_files
 from pipeline.project.params import ModelParams
-from pipeline.project.paths import TOKENIZER, VOCABULARY, model_file
+from pipeline.project.paths import TOKENIZER, VOCABULARY
 from pipeline.registry import versions
 from pipeline.served_model.tokenizer import SubwordTokenizer
 from pipeline.text.vocabulary import build_vocabulary
 from pipeline.tracking.runs import connect, experiment_id
-from pipeline.training.networks import build_model, save_model, weights_sha256
+from pipeline.training.networks import build_model, weights_sha256
+from pipeline.training.onnx_graph import onnx_graph
 
 NAME = "imdb-sentiment-sample"
 
@@ -33,6 +35,8 @@ def params(units: list[int], pooling: str) -> ModelParams:
             "dropout": 0.0,
             "token_dropout": 0.0,
             "learning_rate": 0.01,
+            "learns_from": "labels",
+            "epochs": 1,
         }
     )
 
@@ -55,13 +59,12 @@ def main() -> None:
         model = build_model(model_params, tokenizer.vocabulary_size)
         rng = np.random.default_rng(seed)
         model.set_weights([rng.uniform(-0.7, 0.7, weight.shape) for weight in model.get_weights()])
-        save_model(model_file(name), model, model_params)
         run = client.create_run(experiment_id(client), run_name=name)
         served = {**model_params.model_dump(), "max_tokens": max_tokens}
         weights = weights_sha256(model)
-        candidate = versions.Candidate(
-            name, run.info.run_id, weights, served, val_accuracy=0.5, val_loss=0.7, unsure=[0.4, 0.6]
-        )
+        graph = onnx_graph(model_params, model.get_weights())
+        files = served_files({"network": graph}, {"network": 1.0}, [0.4, 0.6], max_tokens)
+        candidate = versions.Candidate(name, run.info.run_id, weights, served, files)
         logged = versions.log_model(candidate)
         version = client.create_model_version(
             NAME,

@@ -10,13 +10,14 @@ import pandas as pd
 from conftest import ROOT
 
 from pipeline.evaluation import behaviour, comparison, metrics, selective, significance
+from pipeline.evaluation.choice import Contender, choose
 from pipeline.project import atomic, paths
 from pipeline.project.training_record import write_run
 from pipeline.reporting import results
 from pipeline.stages.batch import distribution
 from pipeline.stages.compare import write_curves
 from pipeline.studies import gradient_reach
-from pipeline.text.batching import make_batches
+from pipeline.text.batching import bucketed_rows
 
 REVIEWS = 400
 HOSTILE = 'I liked it <script>alert("1")</script><img src=x onerror=alert(2)> & "quotes" '
@@ -41,21 +42,26 @@ def predictions(skill: float) -> pd.DataFrame:
 
 def training(model: str, val_accuracy: float) -> dict[str, Any]:
     """A `training.json`."""
-    metrics = {"epochs": 2, "best_epoch": 1, "parameters": 598_209}
+    metrics = {"epochs": 2, "parameters": 598_209}
     params = {"cell": "lstm", "embedding_dim": 64, "recurrent_units": [64], "pooling": "last", "dense_units": 64}
     rates = {"dropout": 0.5, "token_dropout": 0.3, "learning_rate": 0.002, "batch_size": 64, "seed": 42}
+    taught = {"learns_from": "ngrams", "label_weight": 0.5, "texts": ["train", "unlabelled"], "average_epochs": 0.5}
     return {
         "model": model,
         "weights_sha256": "a" * 64,
-        "metrics": metrics | {"best_val_accuracy": val_accuracy, "best_val_loss": 0.4},
-        "params": params | rates,
+        "metrics": metrics | {"val_accuracy": val_accuracy, "val_loss": 0.4},
+        "params": params | rates | taught,
     }
 
 
 def tags(model: str) -> dict[str, str]:
     """What a run is made from and by."""
     identity = {"model": model, "dataset": "imdb_reviews", "seed": "42", "device": "CPU", "python": "3.11.7"}
-    made_from = {"version.tensorflow": "2.21.0", "version.keras": "3.15.0", "md5.data/batches/train": "e" * 32 + ".dir"}
+    made_from = {
+        "version.tensorflow": "2.21.0",
+        "version.keras": "3.15.0",
+        "md5.data/teacher/ngrams": "e" * 32 + ".dir",
+    }
     commit = {"mlflow.source.git.commit": "c0ffee" + "0" * 34, "git.dirty": "false"}
     return identity | made_from | commit
 
@@ -127,26 +133,40 @@ def write(folder: Path, models: Mapping[str, float] = TWO, *, fresh: bool = Fals
         found["sure"] = promised | selective.report(label, table["probability"].to_numpy(), sure, LENGTH)
         atomic.write_table(paths.predictions_file(name), table)
         atomic.write_json(paths.behaviour_file(name), behavioural())
-        if name == paths.NGRAMS:
-            atomic.write_json(paths.metrics_file(name), found)
-            atomic.write_json(paths.evaluated_file(name), {"validation": found, "features": 615_616})
-            atomic.write_json(paths.run_file(name), {"metrics": {"training_seconds": 17.0}})
-            continue
         found["slices"] = significance.slices(label, logit, LENGTH, samples=100, seed=42)
+        part = "ngrams" if name == paths.NGRAMS else "network"
+        calibration = {"weights": {part: 0.9}, "uncalibrated": {"loss": 0.3, "ece": 0.05}}
+        evaluated = {"validation": found, "calibration": calibration, **({"fresh": found} if fresh else {})}
         atomic.write_json(paths.metrics_file(name), found)
-        atomic.write_json(paths.evaluated_file(name), {"validation": found, **({"fresh": found} if fresh else {})})
+        atomic.write_json(paths.evaluated_file(name), evaluated)
+        atomic.write_json(paths.serving_file(name), {"milliseconds": 0.9, "megabytes": 2.5})
+        begun = {"run_id": "1" * 32, "begun": "2026-11-22T03:00:00+00:00"}
+        if name == paths.NGRAMS:
+            fitted = {"parameters": 615_616, "val_accuracy": 0.9, "val_loss": 0.3}
+            params = {"max_ngram": 3, "seed": 42}
+            learnt = {"model": name, "weights_sha256": "b" * 64, "metrics": fitted, "params": params}
+            atomic.write_json(paths.train_reports(name) / "training.json", learnt)
+            write_run(name, begun, times={"training_seconds": 17.0}, epoch_seconds=[], tags=tags(name))
+            continue
         reports = paths.evaluation_reports(name)
         atomic.write_json(reports / "padding_study.json", padding_study())
         atomic.write_json(reports / "gates.json", gates())
         atomic.write_json(paths.train_reports(name) / "training.json", training(name, models[name]))
-        begun = {"run_id": "1" * 32, "begun": "2026-11-22T03:00:00+00:00"}
         times = {"training_seconds": 61.5, "seconds_per_epoch": 30.8}
         write_run(name, begun, times=times, epoch_seconds=[31.0, 30.5], tags=tags(name))
         epochs = {"epoch": [1, 2], "accuracy": [0.7, 0.8], "loss": [0.6, 0.5]}
         history = pd.DataFrame(epochs | {"val_accuracy": [0.75, 0.74], "val_loss": [0.5, 0.6]})
         history.to_csv(paths.train_reports(name) / "history.csv", index=False)
     compared = comparison.compare(tables, "stacked", LENGTH, TEXT, samples=100, seed=42)
-    atomic.write_json(paths.COMPARISON_REPORT, compared)
+    loss = {
+        name: np.logaddexp(0, np.where(_LABEL == 1, -table["logit"], table["logit"])) for name, table in tables.items()
+    }
+    choice = choose({name: Contender(one, 0.9) for name, one in loss.items()})
+    taught = [
+        {"first": "stacked", "second": "single"}
+        | comparison.paired(tables["stacked"], tables["single"], samples=100, seed=42)
+    ]
+    atomic.write_json(paths.COMPARISON_REPORT, compared | {"choice": choice, "taught": taught})
     write_curves(tables, list(models), bins=15)
     write_data_reports()
     study = {"steps": 3, "units": gradient_reach.UNITS, "epochs": 3, "reach_share": 0.01}
@@ -193,8 +213,8 @@ def write_data_reports() -> None:
     atomic.write_json(paths.SPLIT_REPORT, split)
     atomic.write_json(paths.VALIDATION_REPORT, counts | {"success": True, "expectations": expectations})
     atomic.write_json(paths.TOKENIZER_REPORT, {"vocabulary_size": 8185, "max_tokens": 1024, "splits": {}})
-    batches = make_batches([np.ones(length) for length in LENGTH], _LABEL, TEXT, batch_size=64, pool_batches=2, seed=42)
-    train = batching | distribution(LENGTH, batches)
+    rows = bucketed_rows(LENGTH, batch_size=64, pool_batches=2, seed=42)
+    train = batching | distribution(LENGTH, [LENGTH[one] for one in rows]) | {"mean_padding_share": 0.0275, "epochs": 5}
     atomic.write_json(paths.BATCHING_REPORT, {"train": train, "test": batching})
 
 

@@ -35,7 +35,9 @@ stages:
     deps: [data/splits, train.py]
     outs:
       - models/tiny
+      - candidates/tiny
       - data/predictions
+      - reports/comparison.json: {cache: false}
       - reports/train/tiny: {cache: false}
       - reports/runs/tiny.json: {cache: false}
   track:
@@ -45,12 +47,13 @@ stages:
   register:
     cmd: python -m pipeline.stages.register
     params: [gate]
-    deps: [data/splits, data/predictions, models/tiny, reports/tracked, reports/train, reports/runs]
+    deps: [data/splits, data/predictions, candidates/tiny, reports/comparison.json, reports/tracked, reports/train, reports/runs]
     outs: [reports/registry.json: {cache: false, persist: true}]
 """
 GITIGNORE = """
 /data/*
 !/data/labelled/
+/candidates
 /models
 /trained
 /mlflow.db*
@@ -112,7 +115,7 @@ def main() -> None:
         print("the stage waits", flush=True)
         signal.pause()
     labelled = pd.read_parquet(paths.SPLIT_TABLES / "train.parquet")["id"].str.startswith("labelled/").any()
-    trained_project.train("c" if load_params().train.epochs == 1 else "b" if labelled else "a")
+    trained_project.train("c" if load_params().models[trained_project.NAME].epochs == 1 else "b" if labelled else "a")
 
 
 if __name__ == "__main__":

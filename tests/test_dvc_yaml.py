@@ -22,13 +22,14 @@ BESIDE_THE_IMPORTS = {
     "report": {"pipeline/reporting/templates/report.css", "pipeline/reporting/templates/report.html"},
     "download": {"pipeline/data/sample"},
     "register": {"pipeline/served_model/pyfunc_model.py", "pipeline/served_model/loading.py"},  # a version carries them
-    **dict.fromkeys(
-        ("blend", "evaluate", "ngrams"), {f"pipeline/served_model/{name}.py" for name in ("__init__", "loading")}
-    ),
+    **{
+        key: {f"pipeline/served_model/{name}.py" for name in ("__init__", "loading")}
+        for key in ("blend", "evaluate", "ngrams")
+    },
 }
 READ_ELSEWHERE = {
     "register": [f"pipeline/registry/{name}.py" for name in ("challenge", "contest", "yardsticks")],
-    **dict.fromkeys(("blend", "evaluate", "ngrams"), ["pipeline/evaluation/candidates.py"]),
+    **{key: ["pipeline/evaluation/candidates.py"] for key in ("blend", "evaluate", "ngrams")},
 }
 """Where a stage hands all params on: the modules that read them."""
 PARAMS_OF_ONE = {("teach", "teachers"): "teachers.${key}", ("train", "teachers"): "teachers.${item.learns_from}"}

@@ -38,16 +38,15 @@ def track_training(model: str, *, seed: int = 42, accuracy: float | None = None,
     params = learnt["params"] | {"seed": seed}
     identity = {"model": model, "dataset": "sample", "device": "CPU", **tags}
     curve = history(model)
-    best = curve.loc[curve["val_accuracy"].idxmax()]
+    last = curve.iloc[-1]
     with runs.training_run(model, None, identity, params) as run_id:
-        runs.log_inputs(run_id, identity["dataset"], runs.INPUTS)
+        runs.log_inputs(run_id, identity["dataset"], runs.inputs(params["learns_from"]))
         for epoch in curve.to_dict("records"):
             runs.log_epoch(run_id, epoch)
         metrics = {
             "epochs": len(curve),
-            "best_epoch": int(best["epoch"]),
-            "best_val_accuracy": float(best["val_accuracy"]) if accuracy is None else accuracy,
-            "best_val_loss": float(best["val_loss"]),
+            "val_accuracy": float(last["val_accuracy"]) if accuracy is None else accuracy,
+            "val_loss": float(last["val_loss"]),
         }
         times = {
             "training_seconds": float(curve["seconds"].sum()),
@@ -78,8 +77,8 @@ def track_evaluation(record: dict[str, Any], *, accuracy: float | None = None) -
 
 def track_pictures(record: dict[str, Any]) -> None:
     """Tracks the pictures of a tracked evaluation, drawn as stage `track` does; its predictions are made up."""
-    model, kept_epoch = record["model"], record["metrics"]["best_epoch"]
+    model = record["model"]
     atomic.write_table(paths.predictions_file(model), reported_project.predictions(1.0))
     with tempfile.TemporaryDirectory() as folder:
-        track.draw(Path(folder), model, kept_epoch=kept_epoch, bins=15)
+        track.draw(Path(folder), model, bins=15)
         runs.log_artifacts(record["run_id"], Path(folder), "evaluate")

@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from pipeline.evaluation.predictions import predict
 from sklearn import metrics as reference
 
 from pipeline.evaluation import curves, metrics, significance
-from pipeline.evaluation.predictions import predict
 from pipeline.project.atomic import write_table
 from pipeline.project.errors import DataError, PipelineError
 from pipeline.project.paths import BATCHES, SPLIT_TABLES
