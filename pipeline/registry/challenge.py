@@ -17,7 +17,9 @@ from pipeline.project.paths import (
     REVIEW_COLUMNS,
     SPLIT_TABLES,
     SPLITS,
+    TEXT_COLUMNS,
     TOKENS,
+    UNLABELLED,
     candidate_folder,
     model_card_file,
     predictions_file,
@@ -94,7 +96,9 @@ def _candidate(client: "MlflowClient", model: str) -> Candidate:
 def _register(params: Params, candidate: Candidate, choice: dict[str, Any]) -> dict[str, Any]:
     splits = {split: read_table(SPLIT_TABLES / f"{split}.parquet", REVIEW_COLUMNS) for split in SPLITS}
     test, measured_on = splits["test"], yardsticks.read(params, splits["validation"]["text"].tolist())
-    rows = evidence.training_rows(splits["train"], splits["validation"])
+    learnt = UNLABELLED in candidate.params.get("texts", ())
+    unlabelled = read_table(SPLIT_TABLES / f"{UNLABELLED}.parquet", TEXT_COLUMNS) if learnt else None
+    rows = evidence.training_rows(splits["train"], splits["validation"], unlabelled)
     token_ids = read_tokens(TOKENS / "train")
     # What a later gate or measurement of drift needs, beside the predictions.
     known = {

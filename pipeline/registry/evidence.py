@@ -26,6 +26,7 @@ import pipeline
 from pipeline.data.copies import keys
 from pipeline.project.atomic import read_json, read_table, write_json, write_table
 from pipeline.project.errors import PipelineError
+from pipeline.project.paths import UNLABELLED
 from pipeline.project.run_command import run_command
 from pipeline.tracking import runs
 
@@ -55,17 +56,27 @@ def reviews_digest(reviews: "pd.DataFrame") -> str:
     return digest.hexdigest()
 
 
-def training_rows(train: "pd.DataFrame", validation: "pd.DataFrame") -> "pd.DataFrame":
-    """Returns what a training knew, in order of `row`: split (train or validation), row as `row_hashes` has it, and
-    key, by which a review is known: the first 64 bits of the SHA-256 of its text's key (`copies.key`)."""
+def training_rows(
+    train: "pd.DataFrame", validation: "pd.DataFrame", unlabelled: "pd.DataFrame | None" = None
+) -> "pd.DataFrame":
+    """Returns what a training knew, in order of `row`: split (train, validation, unlabelled), row as `row_hashes` has
+    it, and key, by which a review is known: the first 64 bits of the SHA-256 of its text's key (`copies.key`). An
+    unlabelled review has its key for a row."""
     import pandas as pd
 
-    splits = {"train": train, "validation": validation}
     tables = [
         pd.DataFrame({"split": split, "row": row_hashes(reviews), "key": _key_hashes(reviews)})
-        for split, reviews in splits.items()
+        for split, reviews in {"train": train, "validation": validation}.items()
     ]
+    if unlabelled is not None:
+        known = _key_hashes(unlabelled)
+        tables.append(pd.DataFrame({"split": UNLABELLED, "row": known, "key": known}))
     return pd.concat([table.sort_values("row", ignore_index=True) for table in tables])
+
+
+def labelled(rows: "pd.DataFrame") -> "pd.DataFrame":
+    """Returns those of `training_rows` whose label the training knew."""
+    return rows[rows["split"] != UNLABELLED]
 
 
 def row_hashes(reviews: "pd.DataFrame") -> NDArray[np.uint64]:
@@ -89,12 +100,12 @@ def rows_digest(rows: "pd.DataFrame") -> str:
 
 
 def new_rows(challenger: "pd.DataFrame", champion: "pd.DataFrame | None") -> int | None:
-    """Counts the rows that the challenger has trained on and the champion never saw, neither in training nor in
-    validation: another seed's split of the same reviews brings none. None where the champion's rows are not known."""
+    """Counts the rows that the challenger has trained on and whose label the champion never saw, neither in training
+    nor in validation: another seed's split of the same reviews brings none. None where its rows are not known."""
     if champion is None:
         return None
     known_by = _known_by(champion)
-    return np.setdiff1d(challenger.loc[challenger["split"] == "train", known_by], champion[known_by]).size
+    return np.setdiff1d(challenger.loc[challenger["split"] == "train", known_by], labelled(champion)[known_by]).size
 
 
 def unknown(reviews: "pd.DataFrame", rows: Iterable["pd.DataFrame"]) -> NDArray[np.bool_]:

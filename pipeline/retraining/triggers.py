@@ -62,7 +62,7 @@ def triggers(params: Params, known: Known, *, unfinished: int | None, force: boo
     champion = found_versions.get(versions.CHAMPION)
     if champion:  # what neither it nor the challenger has trained or validated on
         tables = [_evidence(version, evidence.TRAINING_ROWS) for version in found_versions.values()]
-        new = new[evidence.unknown(new, [table for table in tables if table is not None])]
+        new = new[evidence.unknown(new, [evidence.labelled(table) for table in tables if table is not None])]
     who = f"version {champion.version} is champion" if champion else "there is none"
     last = f"run {unfinished} did not come to its end" if unfinished else "the last training came to its end"
     count, enough = len(new), limits.min_new_rows

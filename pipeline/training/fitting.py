@@ -99,6 +99,8 @@ def fit(
     validation_data = as_dataset(lambda: ((batch.token_ids, batch.label) for batch in validation), len(validation))
     hidden_id = vocabulary_size(model) - 1  # the byte 0xFF, which no UTF-8 text holds
 
+    after_one_epoch = keras.callbacks.LambdaCallback(on_epoch_end=lambda *_: setattr(model, "stop_training", True))
+
     def drawn(number: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         rng = np.random.default_rng([seed, number])  # of this epoch alone: a resumed training draws the same
         for token_ids, target in examples.epoch(number):
@@ -109,9 +111,9 @@ def fit(
         logs = model.fit(
             as_dataset(partial(drawn, number), examples.plan.steps),
             initial_epoch=number - 1,
-            epochs=number,
+            epochs=params.epochs,
             shuffle=False,
-            callbacks=[keras.callbacks.TerminateOnNaN()],
+            callbacks=[keras.callbacks.TerminateOnNaN(), after_one_epoch],
             verbose=1 if sys.stdout.isatty() else 2,
         ).history
         with _averaged_weights(model):
