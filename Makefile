@@ -5,7 +5,7 @@ BIN := $(if $(filter /%,$(VENV)),,$(CURDIR)/)$(VENV)/bin
 export PATH := $(BIN):$(PATH)
 READY := $(VENV)/.ready
 
-.PHONY: demo test lint repro plots bench sweep readme lock clean
+.PHONY: demo test lint repro plots bench sweep ablations readme lock clean
 .DEFAULT_GOAL := help
 
 help: ## List what can be made
@@ -43,8 +43,11 @@ bench: $(READY) ## Measure speed beside the classic loop and TFDS, in half an ho
 
 SEEDS ?= 3
 
-sweep: $(READY) ## Train both models for SEEDS seeds: how much accuracy moves by itself
+sweep: $(READY) ## Train all networks for SEEDS seeds: how much accuracy moves by itself
 	"$(BIN)"/python scripts/sweep.py --seeds $(SEEDS)
+
+ablations: $(READY) ## Train one network on more and fewer labels, taught and not: hours, in as many sittings as you like
+	"$(BIN)"/python -m scripts.ablations
 
 readme: $(READY) ## Write README's figures anew from reports/
 	"$(BIN)"/python -m scripts.readme

@@ -17,7 +17,7 @@ BATCH_SIZES = (64, 128, 256, 512, 1024)
 
 @dataclass(frozen=True)
 class Size:
-    """How much is measured: shares of the training split's batches for each contender, of validation's, and epochs."""
+    """How much is measured: shares of the training split's reviews for each contender, of validation's, and epochs."""
 
     gpu: float
     reference: float

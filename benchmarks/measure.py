@@ -11,7 +11,16 @@ from benchmarks.workers import Worker, spread
 from pipeline.project.atomic import read_json, read_table
 from pipeline.project.errors import DataError
 from pipeline.project.params import Params, load_params
-from pipeline.project.paths import BATCHES, BATCHING_REPORT, RAW, SPLIT_TABLES, SPLITS, VOCABULARY, model_file
+from pipeline.project.paths import (
+    BATCHING_REPORT,
+    RAW,
+    SPLIT_TABLES,
+    SPLITS,
+    TOKENS,
+    VOCABULARY,
+    candidate_folder,
+    model_file,
+)
 
 MODELS = ("single", "stacked")
 
@@ -21,7 +30,7 @@ class Size:
     """How much is measured.
 
     Attributes:
-        training, validation: share of the split's batches that both training loops take.
+        training, validation: share of the split's reviews that both training loops take.
         rounds: turns of each training loop: epochs.
         vocabulary: training texts for the vocabulary and the encoding; None for all.
         encoding_rounds: turns of each encoder, and of the pipeline's vocabulary build (TFDS builds once).
@@ -94,8 +103,9 @@ def report(size: Size) -> dict[str, Any]:
 def require_outputs() -> None:
     """Raises DataError unless what the benchmark measures with is there."""
     splits = [SPLIT_TABLES / f"{split}.parquet" for split in SPLITS]
-    batches = (BATCHES / split for split in ("train", "validation"))
-    for path in (RAW / "train.parquet", *splits, VOCABULARY, *batches, model_file("single")):
+    tokens = (TOKENS / split for split in ("train", "validation"))
+    served = (model_file("single"), candidate_folder("single"))
+    for path in (RAW / "train.parquet", *splits, VOCABULARY, *tokens, *served):
         if not path.exists():
             raise DataError(f"{path} does not exist; run `dvc repro`, whose outputs the benchmark measures with")
 

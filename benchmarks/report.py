@@ -5,7 +5,7 @@ from typing import Any
 
 from pipeline.project.atomic import read_json
 from pipeline.project.errors import DataError
-from pipeline.project.paths import REPORTS
+from pipeline.project.paths import BLEND, NGRAMS, REPORTS
 from pipeline.project.training_record import read_record
 from pipeline.reporting.drawing import REFERENCE, SERIES, drawing
 
@@ -20,6 +20,7 @@ _NAMES = {
     "vocabulary_build": "vocabulary build",
     "encoding": "encoding",
 }
+_CANDIDATES = {NGRAMS: "n-grams", BLEND: "a network and the n-grams blended"}
 
 
 def picture(found: dict[str, Any]) -> str:
@@ -101,6 +102,9 @@ def table(found: dict[str, Any]) -> str:
             f"{ratios['scoring']:.1f}",
         )
     )
+    for name, shown in _CANDIDATES.items():
+        if speed := bulk.get(f"{name}_from_raw_text"):  # not in reports of before there were candidates
+            lines.append((f"raw text to label, {shown}", "–", f"{speed['median']:,.0f} reviews/s", "–"))
     if isinstance(start := found["start"], dict):
         reference, here = (
             f"{start[way]['seconds']['median']:.1f} s, {start[way]['peak_memory_mb']:,.0f} MB"

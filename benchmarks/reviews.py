@@ -1,54 +1,64 @@
-"""What both training loops learn from: batches drawn from those of the checkout, and the same reviews whole."""
+"""What both training loops learn from: labelled reviews drawn from the checkout, as the pipeline has them and whole."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from pipeline.project.atomic import read_table
-from pipeline.project.paths import BATCHES, REVIEW_COLUMNS, SPLIT_TABLES
-from pipeline.text.batching import Batch, make_batches, read_batches
+from pipeline.project.params import BatchParams
+from pipeline.project.paths import REVIEW_COLUMNS, SPLIT_TABLES, TOKENS
+from pipeline.text.batching import Batch, Plan, make_batches
 from pipeline.text.encoding import load_tokenizer
+from pipeline.text.token_arrays import TokenArray, read_tokens
+from pipeline.training.examples import Examples
 
 
-@dataclass(frozen=True)
-class Reviews:
-    """Encoded reviews, not truncated.
+def draw(split: str, share: float, seed: int) -> TokenArray:
+    """Returns a share of a split's reviews as stage `tokenize` truncated them, at least one, in random order.
 
-    Attributes:
-        token_ids: <int32>[tokens] for each review.
-        label: <int8>[reviews].
+    They stand at equal distances among the reviews sorted by length, so that few are as long and short as all are.
     """
-
-    token_ids: list[np.ndarray]
-    label: np.ndarray
-
-    @property
-    def real_tokens(self) -> int:
-        return sum(map(len, self.token_ids))
-
-
-def draw_batches(split: str, share: float, seed: int) -> list[Batch]:
-    """Returns a share of the batches that stage `batch` made of a split, at least one, in random order.
-
-    They stand at equal distances among the batches sorted by width, so that few are as long and short as all are.
-    """
-    batches = sorted(read_batches(BATCHES / split), key=lambda batch: batch.token_ids.shape[1])
-    count = max(1, round(share * len(batches)))
-    drawn = [batches[int((place + 0.5) * len(batches) / count)] for place in range(count)]
-    return [drawn[index] for index in np.random.default_rng(seed).permutation(count)]
+    tokens = read_tokens(TOKENS / split)
+    by_length = np.argsort(tokens.lengths, kind="stable")
+    count = max(1, round(share * len(tokens)))
+    places = ((np.arange(count) + 0.5) * len(tokens) / count).astype(np.int64)
+    rows = np.random.default_rng(seed).permutation(by_length[places])
+    return _array([tokens[row] for row in rows], tokens.id[rows], labels(tokens)[rows])
 
 
-def rebatch(batches: Sequence[Batch], batch_size: int, seed: int) -> list[Batch]:
-    """Returns the reviews of `batches` in batches of another size, of similar length each."""
-    rows = [row[:length] for batch in batches for row, length in zip(batch.token_ids, batch.lengths, strict=True)]
-    label = np.concatenate([batch.label for batch in batches])
-    ids = [review for batch in batches for review in batch.id]
-    return make_batches(rows, label, ids, batch_size=batch_size, pool_batches=None, seed=seed)
-
-
-def whole_reviews(split: str, batches: Sequence[Batch]) -> Reviews:
-    """Returns the reviews in `batches`, encoded anew and whole, as a loop that does not truncate reads them."""
+def whole(split: str, reviews: TokenArray) -> TokenArray:
+    """Returns the same reviews encoded anew and whole, as a loop that does not truncate reads them."""
     table = read_table(SPLIT_TABLES / f"{split}.parquet", REVIEW_COLUMNS).set_index("id")
-    table = table.loc[[review for batch in batches for review in batch.id]]
-    return Reviews(load_tokenizer().encode_batch(table["text"]), table["label"].to_numpy(np.int8))
+    texts = table["text"].loc[reviews.id.tolist()].tolist()
+    return _array(load_tokenizer().encode_batch(texts), reviews.id, labels(reviews))
+
+
+def labels(reviews: TokenArray) -> NDArray[np.int8]:
+    """Returns the labels that reviews of a labelled split have: <int8>[reviews]."""
+    assert reviews.label is not None
+    return reviews.label
+
+
+def examples(reviews: TokenArray, batch: BatchParams, seed: int) -> Examples:
+    """Returns the reviews as stage `train` reads them, with their labels as targets."""
+    plan = Plan(reviews.lengths, batch.batch_size, batch.pool_batches, seed)
+    return Examples(reviews, labels(reviews).astype(np.float32), plan)
+
+
+def first(some: Examples, batches: int) -> Examples:
+    """Returns as many examples as fill so many batches."""
+    rows = batches * some.plan.batch_size
+    plan = Plan(some.plan.lengths[:rows], some.plan.batch_size, some.plan.pool_batches, some.plan.seed)
+    return Examples(some.token_ids[:rows], some.target[:rows], plan)
+
+
+def padded(reviews: TokenArray, batch_size: int, seed: int) -> list[Batch]:
+    """Returns the padded batches that stage `batch` would make of the reviews for validation."""
+    ids = reviews.id.tolist()
+    return make_batches(reviews, labels(reviews), ids, batch_size=batch_size, pool_batches=None, seed=seed)
+
+
+def _array(token_ids: Sequence[NDArray[np.int32]], ids: NDArray[np.str_], label: NDArray[np.int8]) -> TokenArray:
+    offsets = np.cumsum([0, *map(len, token_ids)], dtype=np.int64)
+    return TokenArray(np.concatenate(token_ids), offsets, ids, label)

@@ -1,6 +1,7 @@
 """A worker that scores raw text with a registered model: one review over HTTP, and many, beside TensorFlow and Keras.
 
-What is scored with is the `single` that `dvc repro` trained, logged to a store of its own.
+What is scored with is the candidate `single` of `dvc repro`, logged to a store of its own; where the n-grams and the
+blend are candidates too, their speed stands beside it.
 """
 
 import http.client
@@ -13,23 +14,24 @@ import tempfile
 import time
 from collections import defaultdict
 from collections.abc import Callable
-from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from benchmarks.workers import ROOT, answer, arguments, spread, turns
+from pipeline.evaluation.candidates import SETTINGS
 from pipeline.evaluation.metrics import probability
 from pipeline.evaluation.scoring import logits_of
-from pipeline.project.atomic import read_table
+from pipeline.project.atomic import read_json, read_table
 from pipeline.project.errors import PipelineError
 from pipeline.project.params import load_params
-from pipeline.project.paths import REVIEW_COLUMNS, SPLIT_TABLES, model_file
+from pipeline.project.paths import BLEND, NGRAMS, REVIEW_COLUMNS, SPLIT_TABLES, candidate_folder, model_file
 from pipeline.project.run_command import run_command
 from pipeline.registry import versions
 from pipeline.served_model.loading import load_scorer
-from pipeline.served_model.scorer import BATCH_TOKENS, bucketed
+from pipeline.served_model.scorer import BATCH_TOKENS, NETWORK, PARTS, bucketed
 from pipeline.serving import models
 from pipeline.text.batching import make_batches, pad
 from pipeline.tracking import runs
@@ -56,43 +58,38 @@ def main() -> None:
             answer(found)
 
 
-def single() -> versions.Candidate:
-    """Returns the `single` of `dvc repro` as a candidate of no run."""
+def single(run_id: str) -> versions.Candidate:
+    """Returns the candidate `single` of `dvc repro`, to be logged in the run `run_id`."""
     params = load_params()
     served = params.model("single").model_dump() | params.tokenize.model_dump()
-    return versions.Candidate("single", "", "benchmark", served, val_accuracy=0.5, val_loss=0.7, unsure=[0.05, 0.95])
-
-
-def write_served_model(folder: Path, candidate: versions.Candidate) -> Path:
-    """Writes the folder `served_model` of a candidate."""
-    folder.mkdir(parents=True)
-    for name, content in candidate.files.items():
-        (folder / name).write_bytes(content)
-    return folder
+    files = {file.name: file.read_bytes() for file in candidate_folder("single").iterdir() if file.is_file()}
+    return versions.Candidate("single", run_id, "benchmark", served, files)
 
 
 class Measured:
-    """`single` in the forms that are measured: the served model, the same in MLflow's hands, and as TensorFlow has it
-    with the project's fused kernel and with Keras's own layers."""
+    """`single` in the forms that are measured: the candidate, the same in MLflow's hands, and as TensorFlow has it with
+    the project's fused kernel and with Keras's own layers; and `others`, the candidates beside the networks."""
 
     def __init__(self, folder: Path) -> None:
-        candidate = single()
         params, vocabulary_size, weights = networks.read_model(model_file("single"))
-        self.served = write_served_model(folder / "served_model", candidate)
-        self.scorer = load_scorer(self.served)
+        self.folder = folder
+        self.scorer = load_scorer(candidate_folder("single"))
+        self.weight = read_json(candidate_folder("single") / SETTINGS, ("weights",))["weights"][NETWORK]
+        folders = {name: candidate_folder(name) for name in (NGRAMS, BLEND)}
+        self.others = {name: load_scorer(folder) for name, folder in folders.items() if folder.exists()}
         self.plain = networks.build_model(params, vocabulary_size)
         self.plain.set_weights(weights)
         self.fused = networks.scoring(networks.accelerate(self.plain))
         os.environ["MLFLOW_TRACKING_URI"] = f"sqlite:///{folder / 'mlflow.db'}"
         client = runs.connect()
         run = client.create_run(runs.experiment_id(client))
-        self.uri = versions.log_model(replace(candidate, run_id=run.info.run_id)).model_uri
+        self.uri = versions.log_model(single(run.info.run_id)).model_uri
         self.pyfunc = models.load_pyfunc(self.uri)
 
     def with_tensorflow(self, texts: list[str]) -> np.ndarray:
         """Returns the logits as versions did before they were folders: the same tokenizer and batches, and TensorFlow's
         fused LSTM kernel."""
-        return logits_of(self.fused, self.scorer.encode(texts))
+        return self.weight * logits_of(self.fused, self.scorer.encode(texts))
 
     def bulk(self, texts: list[str], rounds: int) -> dict[str, Any]:
         """Returns reviews a second of the ways to score, which take turns."""
@@ -114,6 +111,7 @@ class Measured:
             "keras_predict": lambda: self.plain.predict(data, verbose=0),
             "evaluation": lambda: self.fused(batches),
             "encoding_alone": lambda: self.scorer.encode(texts),
+            **{f"{name}_from_raw_text": partial(other.score, texts) for name, other in self.others.items()},
         }
         speeds: dict[str, list[float]] = {name: [] for name in ways}
         for way in ways.values():
@@ -150,8 +148,8 @@ class Measured:
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = 1
         options.enable_profiling = True
-        options.profile_file_prefix = str(self.served.parent / "profile")
-        session = onnxruntime.InferenceSession(str(self.served / "network.onnx"), options)
+        options.profile_file_prefix = str(self.folder / "profile")
+        session = onnxruntime.InferenceSession(str(candidate_folder("single") / PARTS[NETWORK]), options)
         for batch in batches:
             session.run(None, {"token_ids": batch})
         for event in json.loads(Path(session.end_profiling()).read_text(encoding="utf-8")):

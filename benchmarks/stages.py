@@ -33,9 +33,10 @@ def commands() -> Iterator[tuple[str, list[str]]]:
     """Yields each stage of dvc.yaml with the module and arguments that its command runs, in order."""
     stages = YAML(typ="safe", pure=True).load((ROOT / "dvc.yaml").read_text(encoding="utf-8"))["stages"]
     for name, stage in stages.items():
-        keys = list(load_params().models) if "foreach" in stage else [None]
+        # of a mapping, such as `models`, its keys; of a list, such as `candidates`, its entries
+        keys = list(getattr(load_params(), stage["foreach"].strip("${}"))) if "foreach" in stage else [None]
         for key in keys:
-            command = stage.get("do", stage)["cmd"].replace("${key}", key or "")
+            command = stage.get("do", stage)["cmd"].replace("${key}", key or "").replace("${item}", key or "")
             yield f"{name}@{key}" if key else name, command.split()[2:]
 
 

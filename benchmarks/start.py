@@ -10,10 +10,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks.serving import single, write_served_model
 from benchmarks.workers import ROOT, answer, arguments, spread, turns
 from pipeline.project.errors import PipelineError
-from pipeline.project.paths import VOCABULARY, model_file
+from pipeline.project.paths import VOCABULARY, candidate_folder, model_file
 from pipeline.project.run_command import run_command
 
 LARGEST_MB = 350
@@ -43,10 +42,9 @@ def main() -> None:
 def report(folder: Path, rounds: int) -> dict[str, Any]:
     """Returns seconds and peak memory of both, in turns, and the installed size of the serving environment, which is
     made in `folder`."""
-    write_served_model(folder / "served_model", single())
-    python = serving_environment(folder / "environment")
+    python, served = serving_environment(folder / "environment"), str(candidate_folder("single").resolve())
     ways = {
-        "serving": [str(python), "-m", "pipeline.cli", "predict", "--model", str(folder / "served_model"), _REVIEW],
+        "serving": [str(python), "-m", "pipeline.cli", "predict", "--model", served, _REVIEW],
         "tensorflow": [sys.executable, "-c", _WITH_TENSORFLOW, str(VOCABULARY), str(model_file("single")), _REVIEW],
     }
     measured: dict[str, list[tuple[float, float]]] = {name: [] for name in ways}

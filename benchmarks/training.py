@@ -4,7 +4,7 @@ its own batch size or another."""
 import math
 import tempfile
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import wraps
 from pathlib import Path
 from typing import Any
@@ -13,15 +13,17 @@ import numpy as np
 
 from benchmarks import classic
 from benchmarks.profiles import kernels
-from benchmarks.reviews import draw_batches, rebatch, whole_reviews
+from benchmarks.reviews import draw, examples, first, labels, padded, whole
 from benchmarks.workers import answer, arguments, peak_memory_mb, turns
 from pipeline.project.params import ModelParams, Params, load_params
 from pipeline.project.run_command import run_command
-from pipeline.text import batching
+from pipeline.text.batching import Batch, describe
 from pipeline.text.encoding import load_tokenizer
+from pipeline.text.token_arrays import TokenArray
 from pipeline.training import fitting, networks
+from pipeline.training.examples import Examples
 
-Batches = list[batching.Batch]
+OnEpoch = Callable[[fitting.Epoch], None]
 WARM_UP_BATCHES = 2
 PROFILED_BATCHES = 4
 
@@ -29,31 +31,36 @@ PROFILED_BATCHES = 4
 def main() -> None:
     loop, name, share, validation_share, rounds, batch_size = arguments()
     params = load_params()
-    learnt = draw_batches("train", share, params.seed)
-    validation = draw_batches("validation", validation_share, params.seed)
+    learnt = draw("train", share, params.seed)
+    validation = draw("validation", validation_share, params.seed)
     if loop == "classic":
         train_classic(name, params, learnt, validation, rounds)
         return
     model_params = params.model(name)
     if batch_size != params.batch.batch_size:
-        learnt = rebatch(learnt, batch_size, params.seed)
         rate = model_params.learning_rate * math.sqrt(batch_size / params.batch.batch_size)
         model_params = model_params.model_copy(update={"learning_rate": rate})  # Malladi et al. 2022, for Adam
-    train_pipeline(model_params, params, learnt, validation, rounds)
+    train_pipeline(
+        model_params,
+        params,
+        examples(learnt, params.batch.model_copy(update={"batch_size": batch_size}), params.seed),
+        padded(validation, params.batch.batch_size, params.seed),
+        rounds,
+    )
 
 
-def train_classic(name: str, params: Params, batches: Batches, validation_batches: Batches, rounds: int) -> None:
-    """Answers each turn with an epoch on the reviews of `batches`, whole and batched as the tutorial does."""
+def train_classic(name: str, params: Params, drawn: TokenArray, drawn_validation: TokenArray, rounds: int) -> None:
+    """Answers each turn with an epoch on the drawn reviews, whole and batched as the tutorial does."""
     import keras
     import tensorflow as tf
 
     keras.utils.set_random_seed(params.seed)
     gpus = tf.config.list_physical_devices("GPU")
     network = classic.build_model(name, load_tokenizer().vocabulary_size)
-    learnt, validation = whole_reviews("train", batches), whole_reviews("validation", validation_batches)
-    data = classic.batches(learnt.token_ids, learnt.label, seed=params.seed)
-    validation_data = classic.batches(validation.token_ids, validation.label)
-    padded = sum(int(np.prod(token_ids.shape)) for token_ids, _ in data)
+    learnt, validation = whole("train", drawn), whole("validation", drawn_validation)
+    data = classic.batches(learnt, labels(learnt), seed=params.seed)
+    validation_data = classic.batches(validation, labels(validation))
+    real_tokens, padded_tokens = len(learnt.token_ids), sum(int(np.prod(token_ids.shape)) for token_ids, _ in data)
 
     def warm_up() -> None:
         network.fit(data.take(WARM_UP_BATCHES), verbose=0)
@@ -64,11 +71,11 @@ def train_classic(name: str, params: Params, batches: Batches, validation_batche
         "device": f"GPU: {gpus[0].name}" if gpus else "CPU",
         "first_batches_seconds": _without_learning(network, warm_up),
         "parameters": network.count_params(),
-        "padding_share": 1 - learnt.real_tokens / padded,
-        "rows": len(learnt.label),
-        "validation_rows": len(validation.label),
-        "real_tokens": learnt.real_tokens,
-        "padded_tokens": padded,
+        "padding_share": 1 - real_tokens / padded_tokens,
+        "rows": len(learnt),
+        "validation_rows": len(validation),
+        "real_tokens": real_tokens,
+        "padded_tokens": padded_tokens,
     }
     seconds: dict[str, float] = {}
     fit, evaluate = _clocked(network.fit, seconds), _clocked(network.evaluate, seconds)
@@ -79,35 +86,35 @@ def train_classic(name: str, params: Params, batches: Batches, validation_batche
 
 
 def train_pipeline(
-    model_params: ModelParams, params: Params, batches: Batches, validation_batches: Batches, rounds: int
+    model_params: ModelParams, params: Params, learnt: Examples, validation: Sequence[Batch], rounds: int
 ) -> None:
-    """Answers each turn with an epoch of `fitting.fit` on `batches`, and turns after the last with a profile."""
+    """Answers each turn with an epoch of `fitting.fit`, and turns after the last with a profile."""
     device = networks.prepare_device(seed=params.seed, deterministic=params.train.deterministic)
     network = networks.accelerate(networks.build_model(model_params, load_tokenizer().vocabulary_size))
     # As many epochs as there are turns, so that the learning rate falls over them as it does over the stage's.
-    train_params = params.train.model_copy(update={"epochs": rounds, "patience": rounds})
-    fitting.compile_model(network, model_params, train_params, epoch_steps=len(batches))
+    model_params = model_params.model_copy(update={"epochs": rounds})
+    fitting.compile_model(network, model_params, params.train, epoch_steps=learnt.plan.steps)
 
-    def fit(some: Batches, some_validation: Batches, epochs: int, on_epoch: Callable[[fitting.Epoch], None]) -> None:
+    def fit(some: Examples, some_validation: Sequence[Batch], epochs: int, on_epoch: OnEpoch) -> None:
         with tempfile.TemporaryDirectory() as folder:
             fitting.fit(
                 network,
                 some,
                 some_validation,
-                params=train_params.model_copy(update={"epochs": epochs}),
-                token_dropout=model_params.token_dropout,
+                params=model_params.model_copy(update={"epochs": epochs}),
                 seed=params.seed,
                 state=Path(folder) / "state.npz",
                 on_epoch=on_epoch,
             )
 
     def fit_a_few(count: int) -> None:
-        fit(batches[:count], validation_batches[:1], 1, lambda epoch: None)
+        fit(first(learnt, count), validation[:1], 1, lambda epoch: None)
 
     first_batches_seconds = _without_learning(network, lambda: fit_a_few(WARM_UP_BATCHES))
-    facts = {"device": device, "first_batches_seconds": first_batches_seconds, **batching.describe(batches)}
+    lengths = [learnt.plan.lengths[rows] for rows in learnt.plan.epoch(1)]
+    facts = {"device": device, "first_batches_seconds": first_batches_seconds, **describe(lengths)}
     facts |= {"parameters": network.count_params(), "learning_rate": model_params.learning_rate}
-    facts["validation_rows"] = batching.describe(validation_batches)["rows"]
+    facts["validation_rows"] = sum(len(batch.id) for batch in validation)
     seconds: dict[str, float] = {}
     network.fit = _clocked(network.fit, seconds)
     network.evaluate = _clocked(network.evaluate, seconds)
@@ -119,7 +126,7 @@ def train_pipeline(
             next(requests)
 
     next(requests)
-    fit(batches, validation_batches, rounds, on_epoch)
+    fit(learnt, validation, rounds, on_epoch)
     for _ in requests:  # what is asked after the last epoch
         answer(kernels(lambda: fit_a_few(PROFILED_BATCHES)))
 

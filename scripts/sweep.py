@@ -3,9 +3,10 @@
 Each seed is a DVC experiment `seed-<n>` of the checked out commit; its trainings are MLflow runs of that name in this
 checkout's store. That of params.yaml's own seed trains nothing: its runs are those that stand. They run in `.sweep/`, a
 clone that shares this checkout's DVC cache, so the checkout stays as it is and may move on meanwhile.
-The seed of params.yaml decides the validation split, the first weights, the order of the batches and the hidden tokens;
-so each seed has validation reviews of its own. A sweep that was interrupted goes on when it is called again: with the
-next seed, the next stage, and a training with its next epoch; after another commit it begins anew.
+The seed of params.yaml decides the validation split, the drawn sentences, what the teacher says, the first weights, the
+batches and the hidden tokens; so each seed has validation reviews of its own. A sweep that was interrupted goes on when
+it is called again: with the next seed, the next stage, and a training with its next epoch; after another commit it
+begins anew.
 
 The result is `reports/noise.json`: mean and standard deviation over the seeds of each model's accuracy on validation,
 and of the models' difference at the same seed: a sweep does not look at the test split. MLflow has to hold the same
@@ -26,20 +27,20 @@ from typing import Any
 
 from scipy.stats import chi2
 
-from pipeline.evaluation import behaviour, scoring
+from pipeline.evaluation import behaviour
 from pipeline.project import checkouts, tables
 from pipeline.project.atomic import read_table, write_json
 from pipeline.project.checkouts import dvc, git
 from pipeline.project.errors import DataError, PipelineError, UsageError
 from pipeline.project.params import PARAMS_FILE, Params, load_params
-from pipeline.project.paths import BEHAVIOUR, LABELLED_POINTER, SPLIT_TABLES, model_file, run_file, train_reports
+from pipeline.project.paths import BEHAVIOUR, LABELLED_POINTER, SPLIT_TABLES, candidate_folder, run_file, train_reports
 from pipeline.project.run_command import run_command
 from pipeline.registry import behaviour_gate
 from pipeline.registry.behaviour_gate import Report
 from pipeline.registry.gate import spent_level
 from pipeline.reporting.results import NOISE_REPORT
 from pipeline.retraining.retention import SWEEP_CLONE as CLONE
-from pipeline.text.encoding import load_tokenizer
+from pipeline.served_model.loading import load_scorer
 from pipeline.tracking import runs
 
 LEVEL = 0.05
@@ -132,7 +133,7 @@ def noise(dataset: str, commit: str, measured: Measured) -> dict[str, Any]:
     return {
         "dataset": dataset,
         "git_commit": commit,
-        "varied": "seed: validation split, first weights, order of batches, hidden tokens",
+        "varied": "seed: validation split, sentences, teacher, first weights, batches, hidden tokens",
         "models": {
             model: {
                 split: spread({seed: found[split] for seed, found in by_seed.items()}) for split in splits(measured)
@@ -152,25 +153,28 @@ def noise(dataset: str, commit: str, measured: Measured) -> dict[str, Any]:
 
 
 def behaviour_of(commits: Mapping[int, str], params: Params) -> dict[str, dict[int, Report]]:
-    """Returns what the models that experiments trained, by model and seed, make of the behavioural tests.
+    """Returns what the candidates that experiments made of their models, by model and seed, make of the behavioural
+    tests.
 
     Args:
-        commits: by seed, those of the experiments, whose models are in DVC's cache.
+        commits: by seed, those of the experiments, whose candidates are in DVC's cache.
     """
-    from pipeline.training import networks
-
-    suite, tokenizer = behaviour.read_suite(BEHAVIOUR), load_tokenizer()
+    suite = behaviour.read_suite(BEHAVIOUR)
     cases = suite.cases(read_table(SPLIT_TABLES / "validation.parquet", ("text",))["text"].tolist(), params.seed)
     found: dict[str, dict[int, Report]] = {model: {} for model in params.models}
     for model in params.models:
         for seed, commit in commits.items():
             with TemporaryDirectory() as temporary:
                 folder = Path(temporary) / model
-                dvc("get", ".", str(model_file(model).parent), "--rev", commit, "--out", str(folder))
-                logits = networks.scoring(networks.load_model(folder / model_file(model).name, params.model(model)))
-            scored = scoring.probabilities(logits, tokenizer, params.tokenize.max_tokens)
+                dvc("get", ".", str(candidate_folder(model)), "--rev", commit, "--out", str(folder))
+                scored = _scored(folder)
             found[model][seed] = behaviour.measure(suite, cases, scored)
     return found
+
+
+def _scored(folder: Path) -> behaviour.Scored:
+    scorer = load_scorer(folder)
+    return lambda texts: scorer.score(texts).probability
 
 
 def behaviour_noise(tested: Mapping[str, Mapping[int, Report]], params: Params) -> dict[str, Any]:

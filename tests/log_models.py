@@ -13,12 +13,12 @@ import pandas as pd
 from pipeline.data.sources import SAMPLE
 from pipeline.evaluation.candidates import served_files
 from pipeline.project.params import ModelParams
-from pipeline.project.paths import TOKENIZER, VOCABULARY
+from pipeline.project.paths import TOKENIZER, VOCABULARY, model_file
 from pipeline.registry import versions
 from pipeline.served_model.tokenizer import SubwordTokenizer
 from pipeline.text.vocabulary import build_vocabulary
 from pipeline.tracking.runs import connect, experiment_id
-from pipeline.training.networks import build_model, weights_sha256
+from pipeline.training.networks import build_model, save_model, weights_sha256
 from pipeline.training.onnx_graph import onnx_graph
 
 NAME = "imdb-sentiment-sample"
@@ -59,6 +59,7 @@ def main() -> None:
         model = build_model(model_params, tokenizer.vocabulary_size)
         rng = np.random.default_rng(seed)
         model.set_weights([rng.uniform(-0.7, 0.7, weight.shape) for weight in model.get_weights()])
+        save_model(model_file(name), model, model_params)
         run = client.create_run(experiment_id(client), run_name=name)
         served = {**model_params.model_dump(), "max_tokens": max_tokens}
         weights = weights_sha256(model)

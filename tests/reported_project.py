@@ -115,16 +115,17 @@ def expectation(sentence: str, unexpected: int) -> dict[str, Any]:
     return {"table": "raw_train", "sentence": sentence, "severity": "advisory"} | found
 
 
-TWO = {"single": 0.86, "stacked": 0.87}
+TWO = {"single": 0.86, "stacked": 0.865}
 """Validation accuracy of the models that are reported."""
 
 
 def write(folder: Path, models: Mapping[str, float] = TWO, *, fresh: bool = False) -> None:
-    """Writes all reports to `folder`, which must be the working folder; `stacked` is among the models."""
+    """Writes all reports to `folder`, which must be the working folder; `stacked` is among the models, and chosen."""
     skills = {"single": 1.0, "stacked": 1.4, paths.NGRAMS: 2.0}
     tables = {name: predictions(skills.get(name, 1.2)) for name in (*models, paths.NGRAMS)}
     test = tables["single"][["id", "label"]].assign(text=TEXT)
-    atomic.write_table(paths.SPLIT_TABLES / "test.parquet", test)
+    for split in ("test", "validation"):
+        atomic.write_table(paths.SPLIT_TABLES / f"{split}.parquet", test)
     for name, table in tables.items():
         label, logit = table["label"].to_numpy(), table["logit"].to_numpy()
         found = significance.report(label, logit, bins=15, samples=100, seed=42)
@@ -132,6 +133,7 @@ def write(folder: Path, models: Mapping[str, float] = TWO, *, fresh: bool = Fals
         sure = selective.is_sure(table["probability"].to_numpy(), promised["band"])
         found["sure"] = promised | selective.report(label, table["probability"].to_numpy(), sure, LENGTH)
         atomic.write_table(paths.predictions_file(name), table)
+        atomic.write_table(paths.predictions_file(name, "validation"), table)
         atomic.write_json(paths.behaviour_file(name), behavioural())
         found["slices"] = significance.slices(label, logit, LENGTH, samples=100, seed=42)
         part = "ngrams" if name == paths.NGRAMS else "network"

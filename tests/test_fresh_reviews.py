@@ -27,8 +27,11 @@ SMALL = {
     "split__fresh_rows": 300,
     "tokenize__vocabulary_size": 1024,
     "tokenize__max_tokens": 96,
-    "train__epochs": 20,
-    "train__patience": 6,
+    "blend": "single",
+    "candidates": ["single"],
+    "models__single__learns_from": "labels",
+    "models__single__epochs": 20,
+    "models__single__token_dropout": 0.5,
     "models__single__embedding_dim": 8,
     "models__single__recurrent_units": [8],
     "models__single__learning_rate": 0.01,
@@ -69,7 +72,7 @@ def first(tmp_path_factory: pytest.TempPathFactory) -> Path:
     demo.copy_checkout(folder)
     yaml, file = YAML(), folder / "params.yaml"
     params = yaml.load(file.read_text())
-    del params["models"]["stacked"]
+    params["models"] = {"single": params["models"]["single"]}
     with file.open("w") as stream:
         yaml.dump(params, stream)
     edit_params(folder, **SMALL)

@@ -15,22 +15,23 @@ from conftest import ROOT, edit_params
 from ruamel.yaml import YAML
 from store_fixtures import mlflow_server
 
-from pipeline.project.paths import SPLITS
-
 sys.path.insert(0, str(ROOT / "scripts"))
 import demo
 
 pytestmark = pytest.mark.e2e
 
 OPENED = "opened-by-stages"
+_MODELS = YAML(typ="safe").load((ROOT / "params.yaml").read_text())["models"]
+CANDIDATES = ("single", "stacked", "ngrams", "blend")
 SMALLER = {
-    "models__single__embedding_dim": 8,
-    "models__stacked__embedding_dim": 8,
-    "models__single__recurrent_units": [8],
-    "models__stacked__recurrent_units": [8, 4],
+    "models": {
+        "single": _MODELS["single"] | {"embedding_dim": 8, "recurrent_units": [8], "epochs": 3},
+        "stacked": _MODELS["stacked"] | {"embedding_dim": 8, "recurrent_units": [8, 4], "epochs": 3},
+    },
+    "blend": "single",
+    "candidates": list(CANDIDATES),
     "tokenize__vocabulary_size": 1024,
     "tokenize__max_tokens": 96,
-    "train__epochs": 3,
     "evaluate__bootstrap_samples": 100,
     "evaluate__padding_study_reviews": 100,
     "gate__min_accuracy__sample": 0.0,
@@ -77,6 +78,10 @@ def both(*stages: str) -> set[str]:
     return {f"{stage}@{model}" for stage in stages for model in ("single", "stacked")}
 
 
+def each(*stages: str) -> set[str]:
+    return {f"{stage}@{candidate}" for stage in stages for candidate in CANDIDATES}
+
+
 def record(folder: Path, model: str) -> dict:
     training = json.loads((folder / f"reports/train/{model}/training.json").read_text())
     run = json.loads((folder / f"reports/runs/{model}.json").read_text())
@@ -96,7 +101,7 @@ def in_folder(folder: Path, code: str, **environment: str) -> Any:
 
 def test_the_summary_names_each_model_with_its_results(finished: Path) -> None:
     printed = run(finished, "sentiment", "summary").stdout
-    for name in ("single", "stacked", "n-grams"):
+    for name in ("single", "stacked", "n-grams", "blend"):
         assert name in printed
     assert f"{record(finished, 'single')['metrics']['parameters']:,}" in printed
     assert str(finished / "reports") in printed
@@ -114,18 +119,18 @@ def test_a_second_repro_runs_no_stage(finished: Path) -> None:
         (
             "models__single__recurrent_units",
             [9],
-            {f"{stage}@single" for stage in ("train", "evaluate", "test", "behaviour")},
+            {"train@single", "evaluate@single"},
         ),
         ("batch__batch_size", 32, {"batch", *both("train")}),
         (
             "evaluate__calibration_bins",
             10,
-            {"ngrams", "test_ngrams", *both("evaluate", "test", "track")},
+            {"ngrams", "blend", *both("evaluate"), *each("test", "track")},
         ),
         (
             "tokenize__max_tokens",
             90,
-            {"tokenize", *both("train", "evaluate", "behaviour")},
+            {"tokenize", "ngrams", "blend", *both("train", "evaluate")},
         ),
         ("tokenize__vocabulary_size", 1000, {"vocabulary", *both("train")}),
     ],
@@ -140,7 +145,7 @@ def test_a_changed_param_concerns_only_the_stages_that_read_it(
 def test_an_edited_module_concerns_only_the_stages_that_use_it(copy: Path) -> None:
     with (copy / "pipeline/reporting/charts.py").open("a") as file:
         file.write("# edited\n")
-    assert would_run(copy) == {"track@single", "track@stacked", "report"}
+    assert would_run(copy) == {*each("track"), "report"}
 
 
 def test_no_stage_opens_code_that_it_does_not_depend_on(finished: Path) -> None:
@@ -160,7 +165,7 @@ def test_no_stage_opens_code_that_it_does_not_depend_on(finished: Path) -> None:
 
 def test_another_run_that_ends_in_the_same_weights_reruns_what_tells_of_runs_alone(copy: Path) -> None:
     before = record(copy, "single")
-    versions = json.loads((copy / "reports/registry.json").read_text())["versions"]
+    version = json.loads((copy / "reports/registry.json").read_text())["version"]
     ran = run(copy, "dvc", "repro", "--force", "--single-item", "train@single")
     assert ran.returncode == 0, ran.stderr[-3000:]
     after = record(copy, "single")
@@ -169,7 +174,7 @@ def test_another_run_that_ends_in_the_same_weights_reruns_what_tells_of_runs_alo
     assert done.returncode == 0, done.stderr[-3000:]
     reran = {line.split("'")[1] for line in done.stdout.splitlines() if line.startswith("Running stage")}
     assert reran == {"track@single", "register", "report"}
-    assert json.loads((copy / "reports/registry.json").read_text())["versions"] == versions
+    assert json.loads((copy / "reports/registry.json").read_text())["version"] == version
     runs = {run["id"]: run for run in in_folder(copy, RUNS)}
     assert runs[after["run_id"]]["metrics"]["test/accuracy"] == metrics(copy, "single")["accuracy"]
 
@@ -181,16 +186,17 @@ def test_the_reports_hold_what_the_stages_found(finished: Path) -> None:
     tested = metrics(finished, "single")
     validated = json.loads((reports / "metrics/single.json").read_text())
     study = json.loads((reports / "evaluate/single/padding_study.json").read_text())
-    assert {name: batching[name]["rows"] for name in batching} | {"fresh": 0} == {
-        name: split["rows"][name] for name in SPLITS
+    assert {name: batching[name]["rows"] for name in ("train", "validation")} == {
+        name: split["rows"][name] for name in ("train", "validation")
     }
+    assert batching["taught"]["rows"] == sum(split["rows"][name] for name in ("train", "unlabelled", "sentences"))
     assert batching["train"]["padding_share"] <= 0.05
     for name, report in {"test": tested, **validated}.items():
         predictions = pd.read_parquet(finished / f"data/predictions/{name}/single.parquet")
         assert predictions["id"].tolist() == pd.read_parquet(finished / f"data/splits/{name}.parquet")["id"].tolist()
         assert report["accuracy"] == ((predictions["probability"] > 0.5) == predictions["label"]).mean()
     assert set(validated) == {"validation"} and validated["validation"]["accuracy"] == pytest.approx(
-        record(finished, "single")["metrics"]["best_val_accuracy"]
+        record(finished, "single")["metrics"]["val_accuracy"]
     )
     assert study["masking_holds"]
     assert (reports / "data_docs/index.html").exists()
@@ -204,11 +210,11 @@ def test_the_page_and_the_card_show_this_run(finished: Path) -> None:
     registry = json.loads((reports / "registry.json").read_text())
     best = json.loads((reports / "comparison.json").read_text())["best"]
     assert card.startswith(f"# Model card: {best}")
-    for name in ("single", "stacked"):
+    for name in CANDIDATES:
         assert f"{metrics(finished, name)['accuracy']:.4f}" in html
         assert f"{metrics(finished, name)['accuracy']:.4f}" in card
         assert record(finished, name)["weights_sha256"] in html
-    assert f"Version {registry['champion']} ({best})" in html and registry["reason"] in html
+    assert f"Version {registry['champion']} ({best})" in html and registry["choice"]["reason"] in html
     assert str(finished) not in html
 
 
@@ -225,16 +231,28 @@ print(json.dumps([{"id": r.info.run_id, "status": r.info.status, "tags": r.data.
 
 def test_each_model_is_one_finished_run_with_the_same_metrics(finished: Path) -> None:
     runs = {run["tags"]["model"]: run for run in in_folder(finished, RUNS)}
-    assert set(runs) == {"single", "stacked"}
+    assert set(runs) == set(CANDIDATES)
     own = {name: {metric for metric in run["metrics"] if "system/" not in metric} for name, run in runs.items()}
     assert own["single"] == own["stacked"]
-    assert {"train/loss", "val/accuracy", "test/accuracy", "best_epoch", "best_val_accuracy"} <= own["single"]
+    assert {"train/loss", "val/accuracy", "test/accuracy", "val_accuracy"} <= own["single"]
+    assert (
+        own["ngrams"]
+        == own["blend"]
+        == own["single"]
+        - {
+            *(f"{split}/{name}" for split in ("train", "val") for name in ("loss", "accuracy")),
+            "epochs",
+            "seconds_per_epoch",
+            *(metric for metric in own["single"] if metric.startswith("epoch")),
+        }
+    )
     for run_ in runs.values():
         assert run_["status"] == "FINISHED"
+    for run_ in (runs["single"], runs["stacked"]):
         assert run_["epochs"] == list(range(1, int(run_["metrics"]["epochs"]) + 1))
         assert run_["contexts"] == ["test", "training", "validation"]
         assert any(metric.startswith("system/") for metric in run_["metrics"])
-        assert {"dataset", "seed", "device", "git.dirty", "dvc.stage", "md5.data/batches/train"} <= set(run_["tags"])
+        assert {"dataset", "seed", "device", "git.dirty", "dvc.stage", "md5.data/teacher/ngrams"} <= set(run_["tags"])
 
 
 SCORE = """
@@ -258,9 +276,9 @@ print(json.dumps({"card": card, "probability": scores["probability"].tolist(), "
 
 def test_the_champion_scores_raw_text_as_the_evaluation_did(finished: Path) -> None:
     registry = json.loads((finished / "reports/registry.json").read_text())
-    best = max(("single", "stacked"), key=lambda name: record(finished, name)["metrics"]["best_val_accuracy"])
+    best = registry["choice"]["chosen"]
     assert registry["decision"] == "first"
-    assert registry["champion"] == registry["versions"][best]["version"]
+    assert registry["champion"] == registry["version"]["version"] and registry["version"]["model"] == best
     scored = in_folder(finished, SCORE)
     expected = pd.read_parquet(finished / f"data/predictions/test/{best}.parquet").head(50)
     assert scored["columns"] == ["label", "probability", "logit", "sure"]
@@ -290,9 +308,11 @@ def test_outputs_without_a_store_become_restored_runs(copy: Path) -> None:
         file.unlink()
     assert run(copy, sys.executable, "-m", "pipeline.stages.register").returncode == 0
     runs = {run["tags"]["model"]: run for run in in_folder(copy, RUNS)}
-    for name in ("single", "stacked"):
+    (name,) = runs  # the challenger's alone; `track` makes the others'
+    assert name == json.loads((copy / "reports/comparison.json").read_text())["best"]
+    for name in runs:
         assert runs[name]["tags"]["restored_from"] == record(copy, name)["run_id"]
-        assert runs[name]["metrics"]["best_val_accuracy"] == record(copy, name)["metrics"]["best_val_accuracy"]
+        assert runs[name]["metrics"]["val_accuracy"] == record(copy, name)["metrics"]["val_accuracy"]
         assert runs[name]["metrics"]["test/accuracy"] == metrics(copy, name)["accuracy"]
     assert len(list((copy / "reports/decisions").glob("*.jsonl"))) == 2  # one a registry: the old one's stays
 
@@ -304,7 +324,8 @@ def test_a_tracking_server_gets_runs_versions_and_champion(copy: Path) -> None:
         assert done.returncode == 0, done.stderr[-3000:]
         runs = {r["tags"]["model"]: r for r in in_folder(copy, RUNS, **environment)}
         scored = in_folder(copy, SCORE, **environment)
-    assert runs["single"]["metrics"]["test/accuracy"] == metrics(copy, "single")["accuracy"]
+    (name,) = runs
+    assert runs[name]["metrics"]["test/accuracy"] == metrics(copy, name)["accuracy"]
     assert len(scored["probability"]) == 50
     assert (copy / "server-artifacts").is_dir()
 
@@ -347,11 +368,13 @@ def test_a_killed_training_goes_on_and_ends_in_the_same_weights(copy: Path, stop
     ("stage", "damaged", "message"),
     [
         (["split"], "data/raw/train.parquet", "data/raw/train.parquet is not a Parquet table"),
-        (["train", "single"], "data/batches/train/batches.parquet", "is not a Parquet table"),
+        (["train", "single"], "data/batches/train/plan.npz", "plan.npz is no plan of train"),
+        (["train", "single"], "data/tokens/train/token_ids.npy", "data/tokens/train holds no token ids"),
+        (["train", "single"], "data/teacher/ngrams/train.parquet", "is not a Parquet table"),
         (["train", "single"], "models/tokenizer/vocabulary.txt", "vocabulary.txt is not a vocabulary"),
         (["evaluate", "single"], "models/single/weights.npz", "weights.npz is not a model of its params"),
-        (["test", "single"], "data/batches/test/batches.parquet", "is not a Parquet table"),
-        (["register"], "reports/runs/single.json", "single.json is not the JSON file that belongs there"),
+        (["test", "single"], "candidates/single/network.onnx", "candidates/single holds no candidate"),
+        (["register"], "reports/comparison.json", "comparison.json is not the JSON file that belongs there"),
     ],
 )
 def test_a_foreign_file_in_a_stages_place_is_named(copy: Path, stage: list[str], damaged: str, message: str) -> None:

@@ -31,8 +31,8 @@ def test_a_part_that_is_missing_is_named(monkeypatch: pytest.MonkeyPatch) -> Non
 def test_the_committed_card_and_page_are_those_of_the_committed_reports(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(ROOT)
     params = load_params()
-    found = results.read(list(params.models))
-    for name in params.models:
+    found = results.read(params.candidates)
+    for name in params.candidates:
         assert paths.model_card_file(name).read_text() == model_card(found, name, params.dataset)
     assert paths.MODEL_CARD.read_text() == paths.model_card_file(found.best.name).read_text()
     no_registry = {"decision": "not registered", "reason": "its report is not in git"}
@@ -48,8 +48,7 @@ def test_the_committed_card_and_page_are_those_of_the_committed_reports(monkeypa
 def test_the_gates_margins_of_behaviour_are_the_measured_noise(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(ROOT)
     params = load_params()
-    noise = results.read_noise(params.dataset)
-    assert noise
+    noise = atomic.read_json(results.NOISE_REPORT)
     by_model = noise["behaviour"]["models"].values()
     deviation = {name: max(model[name]["deviation"] for model in by_model) for name in next(iter(by_model))}
     known = params.gate.behaviour

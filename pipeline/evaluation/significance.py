@@ -32,7 +32,8 @@ def bootstrap_intervals(
 
     Rows are drawn with replacement `samples` times; a resample that leaves a metric undefined does not count for it.
     Of ECE it is the basic interval (Davison & Hinkley 1997, section 5.2), from 0 on: noise within a bin only ever adds
-    to it (Kumar et al. 2019), resampling adds that noise once more, and percentiles would lie above the ECE itself.
+    to it (Kumar et al. 2019), resampling adds that noise once more, and percentiles would lie above the ECE itself. It
+    reaches up to the ECE, which noise alone can lift over it.
     Arguments and errors as in `binary_metrics`.
     """
     label, logit = checked(label, logit)
@@ -47,7 +48,8 @@ def bootstrap_intervals(
     resampled = {name: np.concatenate([metrics[name] for metrics in drawn]) for name in METRICS}
     found = {name: percentile_interval(values) for name, values in resampled.items() if np.isfinite(values).any()}
     ece = binary_metrics(label, logit, bins=bins)["ece"]
-    found["ece"] = [max(0.0, 2 * ece - bound) for bound in reversed(found["ece"])]
+    low, high = found["ece"]
+    found["ece"] = [max(0.0, 2 * ece - high), max(ece, 2 * ece - low)]
     return found
 
 

@@ -120,6 +120,7 @@ def _register(params: Params, candidate: Candidate, choice: dict[str, Any]) -> d
             others=measured_on.tables,
         )
         challenger = str(made.version)
+        client.set_tag(str(made.run_id), "chosen", choice["reason"])
         if versions.alias_version(client, registry.name, versions.CHALLENGER) != challenger:
             client.set_registered_model_alias(registry.name, versions.CHALLENGER, challenger)
 

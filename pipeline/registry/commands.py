@@ -128,8 +128,9 @@ def verify(name: Name = None) -> None:
     """Check decisions, aliases, versions, runs and outputs against each other; ends with 1 where something is wrong."""
     from pipeline.project.params import load_params
     from pipeline.registry import verification
+    from pipeline.tracking.fitted_runs import FITTED
 
-    problems = verification.verify(_registered_model(name), load_params().models)
+    problems = verification.verify(_registered_model(name), (*load_params().models, *FITTED))
     for problem in problems:
         print(f"problem  {problem.what}\nmend     {problem.mend}\n")
     if problems:

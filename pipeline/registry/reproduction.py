@@ -26,11 +26,12 @@ from pipeline.project import checkouts, provenance
 from pipeline.project.atomic import read_json, read_table
 from pipeline.project.errors import PipelineError
 from pipeline.project.params import PARAMS_FILE
-from pipeline.project.paths import LABELLED_POINTER, LABELLED_REVIEWS, SPLIT_TABLES, VOCABULARY
+from pipeline.project.paths import LABELLED_POINTER, LABELLED_REVIEWS, NGRAMS, SPLIT_TABLES, VOCABULARY
 from pipeline.project.provenance import COMMIT, CPU, DIRTY, LOCK_FILE
 from pipeline.registry import evidence, versions
 from pipeline.registry.verification import missing_run
 from pipeline.tracking import runs
+from pipeline.tracking.fitted_runs import FITTED
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -41,7 +42,6 @@ OTHER_LABELS = 0.08
 """The share of test reviews that may get another label on another kind of CPU: `single` and `stacked`, two networks
 trained on the same reviews, differ in 8.0% of IMDB's 25,000 test reviews, and a repetition has to be closer."""
 METRICS = ("accuracy", "loss", "precision", "recall", "f1", "roc_auc", "average_precision")
-_STAGES = ("download", "split", "validate", "vocabulary", "tokenize", "batch")
 # Not compared: saved models, whose weights are, and reports, of which some hold durations.
 _COMPARED_OUTPUTS = ("data/raw", "data/splits", "data/tokens", "data/batches", "models/tokenizer")
 
@@ -108,7 +108,7 @@ def reproduce(name: str, alias_or_version: str, *, tolerance: float, allow_dirty
             then = evidence.load_table(client, str(version.run_id), evidence.predictions_name(test, version.tags))
             recorded = replace(recorded, predictions=then)
     # As its run recorded it: an earlier commit's params.yaml need not have the keys of this one's.
-    deterministic = run.data.params.get("deterministic") == "True"
+    deterministic = model == NGRAMS or run.data.params.get("deterministic") == "True"
     return compare(recorded, made, deterministic=deterministic, tolerance=tolerance)
 
 
@@ -202,13 +202,19 @@ def read_made(clone: Path, model: str) -> Made:
     stages by its `dvc.lock`. Raises PipelineError if they do not hold it."""
     stages = _stages(clone / LOCK_FILE)
     trained, tested = (
-        [clone / out["path"] for out in stages[f"{stage}@{model}"]["outs"]] for stage in ("train", _tested_by(stages))
+        [clone / out["path"] for out in stages[stage]["outs"]]
+        for stage in (_trained_by(model), f"{_tested_by(stages)}@{model}")
     )
     # Earlier commits do not write down the CPU: it is this machine's.
     tags = _report(trained, "tags")["tags"] | {CPU: provenance.cpu()}
     made = _read(clone / LOCK_FILE, clone / VOCABULARY, [*trained, *tested], tags)
     predictions = [read_table(out, ("id", "logit")) for out in tested if out.suffix == ".parquet"]
     return replace(made, predictions=predictions[0]) if predictions else made
+
+
+def _trained_by(model: str) -> str:
+    """Returns the stage that trains or fits `model`."""
+    return model if model in FITTED else f"train@{model}"
 
 
 def _tested_by(stages: Mapping[str, Any]) -> str:
@@ -248,8 +254,8 @@ def _require_committed(version: "ModelVersion", dirty: str, clone: Path, allow_d
     if dirty == "false":
         return
     stages = _stages(clone / LOCK_FILE)
-    made_by = [stages[stage] for stage in (*_STAGES, f"train@{version.tags['model']}") if stage in stages]
-    deps = {dep["path"]: dep["md5"] for stage in made_by for dep in stage["deps"] if dep["path"].endswith(".py")}
+    made_by = rests_on(stages, _trained_by(version.tags["model"]))
+    deps = {dep["path"]: dep["md5"] for one in made_by for dep in stages[one]["deps"] if dep["path"].endswith(".py")}
     differing = sorted(path for path, md5 in deps.items() if _md5(clone / path) != md5)
     about = f"version {version.version} was made from a tree with uncommitted changes"
     found = "no module that its stages read was among them"
@@ -260,6 +266,22 @@ def _require_committed(version: "ModelVersion", dirty: str, clone: Path, allow_d
                 f"{about}, and {found}: what would come out is another version; --allow-dirty compares all the same"
             )
     print(f"warning: {about}; {found}", file=sys.stderr)
+
+
+def rests_on(stages: Mapping[str, Any], stage: str) -> set[str]:
+    """Returns the stage and those of `stages`, as `dvc.lock` has them, whose outputs it reads, and so on."""
+    found, left = set[str](), [stage]
+    while left:
+        one = left.pop()
+        if one in found or one not in stages:
+            continue
+        found.add(one)
+        deps = [Path(dep["path"]) for dep in stages[one].get("deps", [])]
+        for other, made in stages.items():
+            outs = [Path(out["path"]) for out in made.get("outs", [])]
+            if any(dep.is_relative_to(out) or out.is_relative_to(dep) for dep in deps for out in outs):
+                left.append(other)
+    return found
 
 
 def _md5(file: Path) -> str:

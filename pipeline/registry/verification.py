@@ -10,11 +10,12 @@ from urllib.parse import unquote, urlparse
 from pipeline.project import provenance
 from pipeline.project.atomic import read_json
 from pipeline.project.errors import PipelineError
-from pipeline.project.paths import model_file, run_file
+from pipeline.project.paths import candidate_folder, model_file, run_file
 from pipeline.registry import decisions
 from pipeline.registry.champion import moved_alias
 from pipeline.registry.versions import CHAMPION, all_versions, require_servable
 from pipeline.tracking import runs
+from pipeline.tracking.fitted_runs import FITTED
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -40,8 +41,8 @@ class Problem:
 
 
 def verify(name: str, models: Iterable[str]) -> list[Problem]:
-    """Checks all that the registered model `name` rests on, and the outputs of `models` in this checkout, and changes
-    nothing."""
+    """Checks all that the registered model `name` rests on, and the outputs of `models`, fitted ones among
+    them, in this checkout, and changes nothing."""
     client = runs.connect_to_read()
     return [
         *_misplaced_files(),
@@ -210,13 +211,14 @@ def _output_problems(client: "MlflowClient", models: Iterable[str]) -> Iterator[
         if not record.exists():
             continue
         run_id = read_json(record, ("run_id",))["run_id"]
+        output = candidate_folder(model) if model in FITTED else model_file(model)
         anew = "`dvc repro --force --single-item register` makes the run anew from its outputs"
         if problem := missing_run(client, run_id, lost=anew):
             yield Problem(f"{record} names {problem.what}", problem.mend)
-        if not model_file(model).exists():
+        if not output.exists():
             yield Problem(
-                f"{record} tells of a training, but {model_file(model)} does not exist",
-                f"`dvc checkout models/{model}`, or `dvc pull`, or `dvc repro`",
+                f"{record} tells of a training, but {output} does not exist",
+                f"`dvc checkout {'/'.join(output.parts[:2])}`, or `dvc pull`, or `dvc repro`",
             )
 
 

@@ -4,6 +4,7 @@ It speaks of the model alone, not of the run that trained it, its version or whe
 description adds its run.
 """
 
+from pipeline.project.paths import NGRAMS
 from pipeline.reporting.rendering import paired_sentence, render
 from pipeline.reporting.results import Results
 
@@ -21,6 +22,6 @@ def model_card(found: Results, name: str, dataset: str) -> str:
         trained=model.training["metrics"],
         params=model.training["params"],
         html=next((one for one in found.validation["expectations"] if "HTML" in one["sentence"]), None),
-        rows=[(other.name, other.metrics) for other in found.models.values()],
+        rows=[(one, other.metrics) for one, other in found.models.items() if one in (name, found.best.name, NGRAMS)],
         paired=paired_sentence(found, pair) if pair else "",
     )

@@ -21,6 +21,7 @@ from pipeline.project.paths import (
     evaluation_reports,
     metrics_file,
     serving_file,
+    train_reports,
 )
 from pipeline.project.training_record import read_record, read_training
 
@@ -123,11 +124,17 @@ def read(candidates: Sequence[str]) -> Results:
 
 
 def read_noise(dataset: str) -> Report | None:
-    """Returns how much accuracy moves with the seed, or None where that was not measured on `dataset`."""
+    """Returns how much accuracy moves with the seed, or None where that was not measured on `dataset`, or on networks
+    that are trained otherwise by now: those of one of its seeds do not stand here."""
     if not NOISE_REPORT.exists():
         return None
     noise = read_json(NOISE_REPORT, ("dataset", "git_commit", "models", "differences"))
-    return noise if noise["dataset"] == dataset else None
+    stand = all(
+        read_training(name)["metrics"]["val_accuracy"] in found["validation"]["values"].values()
+        for name, found in noise["models"].items()
+        if (train_reports(name) / "training.json").exists()
+    )
+    return noise if noise["dataset"] == dataset and stand else None
 
 
 def measured(candidates: Iterable[str]) -> list[tuple[str, Report, Report]]:

@@ -18,6 +18,7 @@ from pipeline.registry import decisions, versions
 from pipeline.retraining import notifications, records, retention, triggers
 from pipeline.retraining.records import PROMOTED, REJECTED, SKIPPED, Record
 from pipeline.tracking import backups, runs
+from pipeline.tracking.fitted_runs import FITTED
 
 _OUTCOMES = {"first": PROMOTED, "promoted": PROMOTED, "updated": PROMOTED, "kept": REJECTED}
 _CATCH_UP = 20
@@ -28,7 +29,7 @@ def before_training(params: Params) -> dict[str, Any]:
     """Returns what a training may change, as a record has it: champion, decisions, and the runs of the models."""
     champion = triggers.aliased(params.dataset).get(versions.CHAMPION)
     lines = _decisions(params.dataset).lines
-    files = {model: run_file(model) for model in params.models if run_file(model).exists()}
+    files = {model: run_file(model) for model in (*params.models, *FITTED) if run_file(model).exists()}
     return {
         "champion_before": champion and str(champion.version),
         "decisions_before": lines[-1]["seq"] if lines else 0,

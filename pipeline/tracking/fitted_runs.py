@@ -7,9 +7,12 @@ from typing import Any
 
 from pipeline.project import provenance
 from pipeline.project.atomic import atomic_write, write_json
-from pipeline.project.paths import RAW, SPLIT_TABLES, TOKENIZER, train_reports
+from pipeline.project.paths import BLEND, NGRAMS, RAW, SPLIT_TABLES, TOKENIZER, train_reports
 from pipeline.project.training_record import write_run
 from pipeline.tracking import runs
+
+FITTED = (NGRAMS, BLEND)
+"""The candidates that are fitted in one go, each by a stage of its name."""
 
 
 @dataclass
@@ -33,6 +36,7 @@ class Fitting:
         runs.log_metrics(self.run_id, metrics | times)
         runs.log_weights(self.run_id, weights_sha256)
         write_run(self.model, runs.run_record(self.run_id), times=times, epoch_seconds=[], tags=self.tags)
+        runs.log_artifacts(self.run_id, train_reports(self.model), "train")
 
 
 @contextmanager

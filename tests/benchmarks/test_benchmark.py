@@ -6,20 +6,23 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 import pytest
 from conftest import ROOT, edit_params
 
-from benchmarks import classic, machine, measure, report
+from benchmarks import classic, machine, measure, report, reviews, stages
 from benchmarks.profiles import kernels
 from benchmarks.training import _without_learning
 from benchmarks.workers import Worker
+from pipeline.evaluation import candidates
 from pipeline.project.atomic import write_json
 from pipeline.project.errors import DataError, PipelineError
 from pipeline.project.params import load_params
-from pipeline.project.paths import VALIDATION_REPORT, model_file
+from pipeline.project.paths import BLEND, NGRAMS, TOKENS, VALIDATION_REPORT, model_file
+from pipeline.served_model.scorer import NETWORK
 from pipeline.text.encoding import load_tokenizer
+from pipeline.text.token_arrays import TokenArray, read_tokens, write_tokens
 from pipeline.training.networks import accelerate, build_model, save_model
+from pipeline.training.onnx_graph import onnx_graph
 
 TRIAL = measure.Size(
     training=0.03,
@@ -103,6 +106,15 @@ def test_without_the_pipelines_outputs_the_benchmark_says_what_to_run(project: P
         measure.report(TRIAL)
 
 
+def test_every_stage_of_dvc_yaml_is_a_module_with_what_it_is_run_for(project: Path) -> None:
+    commands = dict(stages.commands())
+    assert commands["split"] == ["pipeline.stages.split"]
+    assert commands["teach@ngrams"] == ["pipeline.stages.teach", "ngrams"]
+    assert commands["train@single"] == ["pipeline.stages.train", "single"]
+    assert commands["test@blend"] == ["pipeline.stages.test", "blend"]
+    assert not any("$" in argument for command in commands.values() for argument in command)
+
+
 def test_the_machine_is_named() -> None:
     described = machine.describe()
     assert described["cores"] >= 1 and described["processor"]
@@ -111,14 +123,18 @@ def test_the_machine_is_named() -> None:
 
 @pytest.fixture
 def prepared(project: Path, run_stage: Callable[..., Any]) -> Path:
-    """A project whose batches are made, with a short `max_tokens`."""
+    """A project with an untrained network, n-grams and both as candidates, and a short `max_tokens`."""
     edit_params(project, tokenize__max_tokens=64)
     write_json(project / VALIDATION_REPORT, {"success": True})
-    for stage in ("download", "split", "vocabulary", "tokenize", "batch"):
+    for stage in ("download", "split", "vocabulary", "tokenize", "batch", "ngrams"):
         done = run_stage(stage)
         assert done.returncode == 0, done.stderr[-2000:]
-    params = load_params().model("single")
-    save_model(model_file("single"), build_model(params, load_tokenizer().vocabulary_size), params)
+    params, model_params = load_params(), load_params().model("single")
+    network = build_model(model_params, load_tokenizer().vocabulary_size)
+    save_model(model_file("single"), network, model_params)
+    graph = {NETWORK: onnx_graph(model_params, network.get_weights())}
+    candidates.conclude("single", graph, params)
+    candidates.conclude(BLEND, graph | {NGRAMS: candidates.read_part(NGRAMS, NGRAMS)}, params)
     return project
 
 
@@ -138,12 +154,14 @@ def test_a_report_holds_ratios_of_measured_figures(prepared: Path) -> None:
         seconds = [loop["epoch_seconds"]["median"] for loop in loops]
         assert found["ratios"][f"train_{model}"] == round(seconds[0] / seconds[1], 2)
         whole, truncated = (loop["real_tokens"] for loop in loops)
-        assert whole > truncated == sum(map(len, _kept_rows(training["reviews"])))
+        drawn = reviews.draw("train", TRIAL.training, load_params().seed)
+        assert len(drawn) == training["reviews"]
+        assert whole > truncated == drawn.lengths.sum()
         assert any(name.startswith("BlockLSTM") for name in training["profile"][model]["kernels"])
     for name in ("vocabulary_build", "encoding"):
         assert found["tokenizer"][name]["identical"] is True
     scoring = found["scoring"]
-    assert scoring["one_core"]["from_raw_text"]["median"] > 0
+    assert all(scoring["one_core"][f"{way}from_raw_text"]["median"] > 0 for way in ("", "ngrams_", "blend_"))
     assert "LSTM" in scoring["one_core"]["profile"] and "tokenizer" in scoring["one_core"]["profile"]
     assert scoring["all_cores"]["one_review_http_ms"]["count"] == TRIAL.requests
     assert scoring["all_cores"]["parity"]["reviews"] == TRIAL.scored
@@ -151,15 +169,48 @@ def test_a_report_holds_ratios_of_measured_figures(prepared: Path) -> None:
     assert found["stages"]["start"]["split"]["loaded"] == []
     assert str(found["stages"]["dvc_repro_no_op_seconds"]).startswith(measure.NOT_MEASURED)
     table = report.table(found).splitlines()
-    assert len(table) == 9 and all(line.count("|") == 5 for line in table)
+    assert len(table) == 11 and all(line.count("|") == 5 for line in table)
+
+    assert report.table(_older(found)).splitlines() == [line for line in table if "n-grams" not in line]
 
 
-def _kept_rows(count: int) -> list[np.ndarray]:
-    """The token ids of the reviews that a trial draws, read from the tokens that they were batched from."""
-    from benchmarks.reviews import draw_batches
-    from pipeline.project.paths import TOKENS
+def _older(found: dict[str, Any]) -> dict[str, Any]:
+    """The report as one of before the n-grams and the blend were candidates."""
+    bulk = {
+        way: speed for way, speed in found["scoring"]["all_cores"].items() if not way.startswith(("ngrams", "blend"))
+    }
+    return found | {"scoring": {"all_cores": bulk}}
 
-    drawn = draw_batches("train", TRIAL.training, load_params().seed)
-    ids = [review for batch in drawn for review in batch.id]
-    assert len(ids) == count
-    return pd.read_parquet(TOKENS / "train.parquet").set_index("id").loc[ids, "token_ids"].tolist()
+
+@pytest.fixture
+def tokenized(project: Path) -> TokenArray:
+    """Token ids of 200 training reviews, of 1 to 59 tokens."""
+    ids = [f"train/{row}" for row in range(200)]
+    write_tokens(project / TOKENS / "train", TOKEN_IDS, ids, LABEL.tolist(), vocabulary_size=600)
+    return read_tokens(TOKENS / "train")
+
+
+def test_few_reviews_are_drawn_as_long_and_short_as_all_are(tokenized: TokenArray) -> None:
+    drawn = reviews.draw("train", 0.2, seed=1)
+    assert len(set(drawn.id)) == len(drawn) == 40
+    shares = np.linspace(0, 1, 21)
+    np.testing.assert_allclose(np.quantile(drawn.lengths, shares), np.quantile(LENGTHS, shares), atol=2)
+    assert sorted(drawn.lengths) != drawn.lengths.tolist()
+    for row, (review, label) in enumerate(zip(drawn, reviews.labels(drawn), strict=True)):
+        number = int(drawn.id[row].removeprefix("train/"))
+        assert review.tolist() == TOKEN_IDS[number].tolist() and label == LABEL[number]
+
+
+def test_the_pipelines_loop_reads_the_drawn_reviews_anew_each_epoch_with_labels_as_targets(
+    tokenized: TokenArray,
+) -> None:
+    drawn = reviews.draw("train", 1.0, seed=1)
+    examples = reviews.examples(drawn, load_params().batch, seed=1)
+    epochs = [list(examples.epoch(number)) for number in (1, 2)]
+    for batches in epochs:
+        rows = [
+            (int(row[0]), int(target)) for ids, targets in batches for row, target in zip(ids, targets, strict=True)
+        ]
+        assert sorted(rows) == [(row + 1, int(LABEL[row])) for row in range(200)]
+    assert [ids.tolist() for ids, _ in epochs[0]] != [ids.tolist() for ids, _ in epochs[1]]
+    assert sum(len(targets) for _, targets in reviews.first(examples, 2).epoch(1)) == 2 * 64

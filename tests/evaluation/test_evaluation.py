@@ -3,21 +3,16 @@
 import time
 from collections.abc import Callable
 from itertools import pairwise
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
-from pipeline.evaluation.predictions import predict
 from sklearn import metrics as reference
 
 from pipeline.evaluation import curves, metrics, significance
-from pipeline.project.atomic import write_table
-from pipeline.project.errors import DataError, PipelineError
-from pipeline.project.paths import BATCHES, SPLIT_TABLES
+from pipeline.project.errors import PipelineError
 from pipeline.studies import padding_study
-from pipeline.text.batching import Batch, make_batches, write_batches
 
 BINS = 15
 Curve = Callable[[np.ndarray, np.ndarray], Any]
@@ -107,9 +102,42 @@ def test_intervals_are_those_of_resampled_reviews() -> None:
     draws = [generator.integers(300, size=300) for _ in range(200)]
     resampled = pd.DataFrame([sklearn_metrics(label[draw], logit[draw]) for draw in draws])
     intervals = significance.bootstrap_intervals(label, logit, bins=BINS, samples=200, seed=7)
-    assert set(intervals) == set(resampled)
-    for name, interval in intervals.items():
-        assert interval == pytest.approx(np.percentile(resampled[name], (2.5, 97.5)), rel=1e-9), name
+    assert set(intervals) == {*resampled, "ece"}
+    for name in resampled:
+        assert intervals[name] == pytest.approx(np.percentile(resampled[name], (2.5, 97.5)), rel=1e-9), name
+
+
+@pytest.mark.parametrize("skew", [0.0, 0.8])
+def test_the_interval_of_the_calibration_error_is_turned_round_it_and_begins_at_0_or_above(skew: float) -> None:
+    label, logit = scored(300)
+    logit = logit + np.float32(skew)
+    generator = np.random.default_rng(7)
+    draws = [generator.integers(300, size=300) for _ in range(200)]
+    drawn = [metrics.binary_metrics(label[draw], logit[draw], bins=BINS)["ece"] for draw in draws]
+    ece = metrics.binary_metrics(label, logit, bins=BINS)["ece"]
+    low, high = np.percentile(drawn, (2.5, 97.5))
+    intervals = significance.bootstrap_intervals(label, logit, bins=BINS, samples=200, seed=7)
+    assert intervals["ece"] == pytest.approx([max(0, 2 * ece - high), max(ece, 2 * ece - low)])
+
+
+def calibrated(rows: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Logits, and labels as often positive as they say."""
+    generator = np.random.default_rng(seed)
+    logit = generator.normal(0, 2, rows)
+    return (generator.random(rows) < metrics.probability(logit)).astype(int), logit
+
+
+@pytest.mark.parametrize("rows", [100, 2500])
+def test_the_interval_of_the_calibration_error_holds_the_error_and_of_a_calibrated_model_nearly_0(rows: int) -> None:
+    """A percentile interval lies above the error of a calibrated model, and never holds its 0."""
+    lows = []
+    for seed in range(20):
+        label, logit = calibrated(rows, seed)
+        ece = metrics.binary_metrics(label, logit, bins=BINS)["ece"]
+        low, high = significance.bootstrap_intervals(label, logit, bins=BINS, samples=200, seed=seed)["ece"]
+        assert 0 <= low <= ece <= high
+        lows.append(low / ece)
+    assert np.median(lows) < 0.5
 
 
 def test_intervals_hold_the_metric_and_depend_on_the_seed_alone() -> None:
@@ -267,29 +295,3 @@ def test_a_masked_model_that_padding_moves_is_found_out() -> None:
         lambda batches, masked: toy_score(batches, False), reviews, label, sentences, max_tokens=8
     )
     assert study["masking_holds"] is False
-
-
-def test_predictions_stand_in_the_order_of_their_split_each_with_its_own_review(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    test = pd.DataFrame({"id": [f"test/{row}" for row in range(9)], "label": [0, 1, 1] * 3})
-    rows = [np.full(9 - row, row + 1, np.int32) for row in range(9)]
-    batches = make_batches(rows, test["label"].tolist(), test["id"].tolist(), batch_size=4, pool_batches=None, seed=1)
-
-    def predicted(batches: list[Batch], reviews: pd.DataFrame) -> pd.DataFrame:
-        write_batches(BATCHES / "test", batches)
-        write_table(SPLIT_TABLES / "test.parquet", reviews)
-        return predict(toy_logits, "test")
-
-    predictions = predicted(batches, test)
-    assert predictions.columns.tolist() == ["id", "label", "logit", "probability", "length"]
-    assert predictions["id"].tolist() == test["id"].tolist()
-    assert predictions["logit"].tolist() == [row - 4 for row in range(9)]
-    assert predictions["length"].tolist() == [9 - row for row in range(9)]
-    with pytest.raises(DataError, match="does not hold the reviews"):
-        predicted(batches[:-1], test)
-    with pytest.raises(DataError, match="does not hold the reviews"):
-        predicted(batches, test.assign(label=1 - test["label"]))
-    none = predicted([], test.head(0))
-    assert none.empty and none.columns.tolist() == predictions.columns.tolist()

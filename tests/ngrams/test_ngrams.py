@@ -1,26 +1,42 @@
 """The n-gram classifier learns real reviews, hears a negation and is the same at every fit."""
 
 import json
+import shutil
+import sys
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
+from conftest import ROOT, edit_params
 
 from pipeline.data.sources import SAMPLE
 from pipeline.evaluation import metrics
 from pipeline.ngrams.classifier import fit_ngrams, load_ngrams
 from pipeline.project.atomic import write_table
 from pipeline.project.errors import DataError
-from pipeline.project.paths import NGRAMS, SPLIT_TABLES, evaluated_file, metrics_file, predictions_file, run_file
+from pipeline.project.paths import (
+    BEHAVIOUR,
+    NGRAMS,
+    NGRAMS_FILE,
+    SPLIT_TABLES,
+    VOCABULARY,
+    behaviour_file,
+    evaluated_file,
+    metrics_file,
+    predictions_file,
+)
+from pipeline.project.training_record import read_record
 from pipeline.served_model.ngrams import NgramClassifier
+from pipeline.served_model.tokenizer import SubwordTokenizer
+from pipeline.stages import behaviour as behaviour_stage
 from pipeline.stages import ngrams as ngrams_stage
-from pipeline.stages import test_ngrams as tested_stage
+from pipeline.stages import test as tested_stage
+from pipeline.text.vocabulary import build_vocabulary
 
 REVIEWS = pd.read_parquet(SAMPLE)
 TRAIN = REVIEWS[REVIEWS["id"].str.startswith("train/")]
 TEST = REVIEWS[REVIEWS["id"].str.startswith("test/")]
-PARAMS = Path("params.yaml").read_text(encoding="utf-8")
 
 
 def fit() -> NgramClassifier:
@@ -66,29 +82,52 @@ def test_what_is_saved_scores_as_what_was_fitted_with_the_same_bytes(ngrams: Ngr
             load_ngrams(tmp_path / damaged)
 
 
-def test_the_stages_report_under_the_models_metric_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    Path("params.yaml").write_text(PARAMS.replace("bootstrap_samples: 1000", "bootstrap_samples: 100"))
+def test_a_negation_turns_what_stands_behind_it() -> None:
+    liked, disliked = ["a good story", "a fine cast", "good and fine"] * 3, ["not a good story", "not a fine cast"] * 4
+    label = np.array([1] * len(liked) + [0] * len(disliked))
+    fitted = fit_ngrams(liked + disliked, label, max_ngram=1, regularization=10.0)
+    for praise, denied in (("good", "never so good"), ("fine", "hardly fine"), ("a good cast", "nobody has a good cast")):
+        good, bad = fitted.logits([praise, denied])
+        assert good > 0 > bad
+    assert fitted.logits(["not that. good"])[0] > fitted.logits(["not that good"])[0], "not over punctuation"
+
+
+def test_the_stages_make_a_candidate_of_the_n_grams_and_measure_it_under_the_models_metric_names(
+    project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    edit_params(project, evaluate__bootstrap_samples=100)
     tables = {"train": TRAIN[::2], "validation": TRAIN[1::8], "test": TEST, "fresh": TRAIN.head(0)}
     for split, table in tables.items():
         write_table(SPLIT_TABLES / f"{split}.parquet", table)
-
+    VOCABULARY.parent.mkdir(parents=True)
+    SubwordTokenizer(build_vocabulary(TRAIN["text"].head(100), 600)).save(VOCABULARY)
     corrected = pd.DataFrame({"id": TEST["id"].head(3), "corrected_label": [-1, *(1 - TEST["label"].iloc[1:3])]})
     write_table(SPLIT_TABLES / "corrections.parquet", corrected)
+    shutil.copytree(ROOT / BEHAVIOUR, BEHAVIOUR)
+    monkeypatch.setattr(sys, "argv", ["stage.py", NGRAMS])
     ngrams_stage.main()
     tested_stage.main()
+    behaviour_stage.main()
 
     evaluated, report = (json.loads(file.read_text()) for file in (evaluated_file(NGRAMS), metrics_file(NGRAMS)))
     predictions = pd.read_parquet(predictions_file(NGRAMS))
-    assert predictions.columns.tolist() == ["id", "label", "logit", "probability"]
+    assert predictions.columns.tolist() == ["id", "label", "logit", "probability", "length"]
     assert predictions["id"].tolist() == TEST["id"].tolist()
+    weight = evaluated["calibration"]["weights"][NGRAMS]
+    classifier = load_ngrams(NGRAMS_FILE)
+    assert predictions["logit"].to_numpy() == pytest.approx(weight * classifier.logits(TEST["text"].tolist()))
     right = ((predictions["probability"] > 0.5) == predictions["label"]).to_numpy().copy()
     assert report["accuracy"] == right.mean()
     right[1:3] = ~right[1:3]
     assert report["corrected"]["accuracy"] == right[1:].mean()
     assert (report["corrected"]["turned"], report["corrected"]["dropped"]) == (2, 1)
     assert all(isinstance(report[name], float) for name in metrics.METRICS)
+    assert report["sure"].keys() >= {"share", "by_length"}
     assert 0.7 < evaluated["validation"]["accuracy"] < 1 and "fresh" not in evaluated
-    assert evaluated["features"] > 1000
     assert not [name for name in report if "second" in name]  # a time would differ from run to run
-    assert json.loads(run_file(NGRAMS).read_text())["metrics"]["training_seconds"] > 0
+    record = read_record(NGRAMS)
+    assert record["metrics"]["training_seconds"] > 0
+    assert record["metrics"]["parameters"] == len(classifier.kept) > 1000
+    assert record["metrics"]["val_loss"] == evaluated["validation"]["loss"]
+    behaviour = json.loads(behaviour_file(NGRAMS).read_text())
+    assert set(behaviour["capabilities"]) > {"negation", "names"}

@@ -13,17 +13,18 @@ import pytest
 from conftest import edit_params
 
 from pipeline.project import paths
-from pipeline.project.atomic import write_json
+from pipeline.project.atomic import write_json, write_table
 from pipeline.project.errors import DataError
 from pipeline.project.training_record import read_record, read_training, write_run
 from pipeline.served_model.tokenizer import SubwordTokenizer
-from pipeline.text.batching import make_batches, write_batches
+from pipeline.text.batching import make_batches, write_batches, write_plan
+from pipeline.text.token_arrays import write_tokens
 from pipeline.text.vocabulary import build_vocabulary
 
 TRAINING = {
     "model": "single",
     "weights_sha256": "a" * 64,
-    "metrics": {"epochs": 2, "best_epoch": 1, "best_val_accuracy": 0.8, "best_val_loss": 0.4, "parameters": 1200},
+    "metrics": {"epochs": 2, "val_accuracy": 0.8, "val_loss": 0.4, "parameters": 1200},
     "params": {"seed": 42, "recurrent_units": [8]},
 }
 RUN = {"run_id": "1" * 32, "begun": "2026-11-26T01:00:00+00:00"}
@@ -66,16 +67,25 @@ def train(
     project: Path, reviews: pd.DataFrame, run_stage: Callable[..., CompletedProcess[str]]
 ) -> Callable[[], dict[str, Any]]:
     """Runs stage `train` on a few real reviews in a project that stands where it begins; returns its record."""
-    edit_params(project, models__single__embedding_dim=4, models__single__recurrent_units=[4], train__epochs=2)
+    single = {"embedding_dim": 4, "recurrent_units": [4], "epochs": 2, "learns_from": "labels"}
+    edit_params(project, **{f"models__single__{key}": value for key, value in single.items()})
     texts, label = reviews["text"].head(80).tolist(), reviews["label"].head(80).to_numpy()
     tokenizer = SubwordTokenizer(build_vocabulary(texts, 600))
     paths.TOKENIZER.mkdir(parents=True)
     tokenizer.save(paths.VOCABULARY)
     token_ids = [np.array(ids, np.int32) for ids in tokenizer.encode_batch(texts, 32)]
-    for split, rows in {"train": slice(0, 60), "validation": slice(60, 80)}.items():
-        ids = [f"{split}/{row}" for row in range(80)[rows]]
-        batches = make_batches(token_ids[rows], label[rows], ids, batch_size=20, pool_batches=None, seed=1)
-        write_batches(paths.BATCHES / split, batches)
+    ids = [f"train/{row}" for row in range(60)]
+    write_tokens(
+        paths.TOKENS / "train", token_ids[:60], ids, label[:60].tolist(), vocabulary_size=tokenizer.vocabulary_size
+    )
+    targets = pd.DataFrame({"id": ids, "target": label[:60].astype(np.float32)})
+    write_table(paths.teacher_folder("labels") / "train.parquet", targets)
+    paths.TRAINING_PLAN.mkdir(parents=True)
+    lengths = {"train": [len(row) for row in token_ids[:60]]}
+    write_plan(paths.TRAINING_PLAN, lengths, batch_size=20, pool_batches=2, seed=1)
+    validation = [f"validation/{row}" for row in range(20)]
+    batches = make_batches(token_ids[60:], label[60:], validation, batch_size=20, pool_batches=None, seed=1)
+    write_batches(paths.VALIDATION_BATCHES, batches)
 
     def run() -> dict[str, Any]:
         done = run_stage("train", "single")

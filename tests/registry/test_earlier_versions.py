@@ -9,14 +9,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from conftest import ROOT
 
 from pipeline.project import paths
-from pipeline.project.params import load_params
 from pipeline.registry import versions
 from pipeline.serving import models
 from pipeline.tracking import runs
-from pipeline.training import networks
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -47,21 +44,16 @@ def client(project: Path) -> "MlflowClient":
     tags = {"model": "last", versions.WEIGHTS: WEIGHTS, versions.FILES: versions.files_digest(source)}
     client.create_model_version(NAME, source, run.info.run_id, tags=tags)
     client.set_registered_model_alias(NAME, versions.CHAMPION, "1")
-    save_network()
     paths.TOKENIZER.mkdir(parents=True)
     vocabulary = project / "old_version/artifacts/classifier/vocabulary.txt"
     paths.VOCABULARY.write_bytes(vocabulary.read_bytes())
     return client
 
 
-def save_network() -> None:
-    """Any trained network, for a candidate that says of itself that it has the version's weights."""
-    params = load_params(ROOT / "params.yaml").models["single"].model_copy(update=PARAMS)
-    networks.save_model(paths.model_file("last"), networks.build_model(params, 100), params)
-
-
 def candidate(**others: object) -> versions.Candidate:
-    return versions.Candidate("last", "0" * 32, WEIGHTS, SERVED | others, 0.5, 0.7, None)
+    """What says of itself that it has the version's weights, vocabulary and params."""
+    files = {"vocabulary.txt": paths.VOCABULARY.read_bytes(), "scorer.py": b"# of today"}
+    return versions.Candidate("last", "0" * 32, WEIGHTS, SERVED | others, files)
 
 
 def test_it_scores_what_it_scored_then(client: "MlflowClient") -> None:

@@ -36,7 +36,7 @@ def register(): return register_trained(load_params())
 def refused(work):
     try: work()
     except PipelineError as error: return str(error)
-def verify(): return [[problem.what, problem.mend] for problem in verification.verify(NAME, ["tiny"])]
+def verify(): return [[problem.what, problem.mend] for problem in verification.verify(NAME, ["tiny", "ngrams"])]
 def champion_now(): return versions.alias_version(client, NAME, "champion")
 """
 
@@ -214,15 +214,11 @@ def test_an_evaluation_set_with_a_guard_is_part_of_the_decision(project: Path) -
 
 
 EDITED = """
-import shutil
 def edited(name, before, after):
-    "Lets the served code be a copy in which `before` became `after`."
-    folder = Path("served")
-    shutil.copytree(versions._SERVED_MODEL, folder)
-    text = (folder / name).read_text()
-    assert before in text
-    (folder / name).write_text(text.replace(before, after))
-    versions._SERVED_MODEL = folder
+    "Replaces `before` by `after` in a file of the candidate."
+    file = Path("candidates/tiny", name)
+    assert before in file.read_text()
+    file.write_text(file.read_text().replace(before, after))
 """
 
 
@@ -246,10 +242,11 @@ result = register() | {{"alias": champion_now(), "problems": verify()}}
 
 @pytest.mark.parametrize("factor", [0.95, 1.05])
 def test_a_calibration_takes_over_where_it_is_one(project: Path, factor: float) -> None:
-    line = "        probability = (1 + np.tanh(logit / 2)) / 2"
-    code = f"{EDITED}\nedited('scorer.py', {line!r}, {f'        logit *= {factor}{chr(10)}{line}'!r})"
-    otherwise = "from pipeline.registry import parity\nparity.TOLERANCE = parity._OTHER_DEVICE = 1"
-    report = in_folder(project, f"{otherwise}\n{code}\nresult = register()")
+    file = project / "data/predictions/test/tiny.parquet"
+    logit = pd.read_parquet(file)["logit"] * factor
+    pd.read_parquet(file).assign(logit=logit, probability=1 / (1 + np.exp(-logit))).to_parquet(file, index=False)
+    weight = f"{EDITED}\nedited('settings.json', '\"network\": 1.0', '\"network\": {factor}')"
+    report = in_folder(project, f"{weight}\nresult = register()")
     assert report["challenger"] == "3"
     validation = pd.read_parquet(project / "data/splits/validation.parquet")
     scores = in_folder(
@@ -271,7 +268,8 @@ def log_loss(label: np.ndarray, logit: np.ndarray) -> float:
 
 
 def test_another_threshold_is_measured_like_any_challenger(project: Path) -> None:
-    report = in_folder(project, "versions.THRESHOLD = 0.0; result = register()")
+    threshold = f"{EDITED}\nedited('settings.json', '\"threshold\": 0.5', '\"threshold\": 0.0')"
+    report = in_folder(project, f"{threshold}\nresult = register()")
     assert (report["decision"], report["challenger"]) == ("kept", "3")
     assert "no review that the champion has not" in report["reason"] and report["evidence"]["figures"]["looks"] == 3
 
@@ -287,18 +285,48 @@ def test_a_version_from_before_the_code_was_part_of_it_is_replaced_without_a_loo
 @pytest.mark.parametrize(
     "wrong",
     [
-        "from pipeline.training import onnx_graph\nonnx_graph._GATES['gru'] = (1, 0, 2)",
         EDITED + "edited('scorer.py', 'encode_batch(texts, self._max_tokens)', 'encode_batch(texts)')",
-        EDITED + "edited('scorer.py', 'row[: len(ids)] = ids', 'row[len(row) - len(ids) :] = ids')",
+        EDITED + "edited('settings.json', '\"network\": 1.0', '\"network\": 1.01')",
+        "import shutil\nshutil.copy('trained/c/network.onnx', 'candidates/tiny')",
     ],
-    ids=["gates in another order", "texts not truncated", "padded on the left"],
+    ids=["texts not truncated", "another weight", "another network"],
 )
-def test_what_does_not_say_what_kerass_network_says_is_not_registered(project: Path, wrong: str) -> None:
+def test_what_does_not_score_as_it_was_tested_is_not_registered(project: Path, wrong: str) -> None:
     refusal, there = in_folder(
         project, f"{wrong}\nresult = [refused(register), list(versions.all_versions(client, NAME))]"
     )
-    assert "from those of Keras's network; it is not registered" in refusal
+    assert "gives probabilities that differ by" in refusal and "from those of the stage `test`" in refusal
     assert there == ["1"]
+
+
+@pytest.mark.state("one")
+def test_of_several_candidates_the_chosen_one_alone_becomes_a_version(project: Path) -> None:
+    chosen = in_folder(project, TWO_CANDIDATES.replace("CHOSEN", "tiny-too") + "result = register()")
+    assert (chosen["version"]["model"], chosen["challenger"]) == ("tiny-too", "2")
+    assert chosen["choice"]["chosen"] == "tiny-too"
+    assert lines(project)[-1]["evidence"]["choice"] == chosen["choice"]["reason"] == "tiny-too is cheaper."
+    models = "result = {number: v.tags['model'] for number, v in versions.all_versions(client, NAME).items()}"
+    assert in_folder(project, models) == {"1": "tiny", "2": "tiny-too"}
+    again = in_folder(project, TWO_CANDIDATES.replace("CHOSEN", "tiny") + "result = register()")
+    assert again["version"]["model"] == "tiny" and in_folder(project, models) == {"1": "tiny", "2": "tiny-too"}
+
+
+TWO_CANDIDATES = """
+import shutil
+from pipeline.project import atomic, paths
+Path("params.yaml").write_text(Path("params.yaml").read_text().replace("[tiny]", "[tiny, tiny-too]"))
+trained_project.train("a")
+def rename(text): return text.replace("tiny", "tiny-too")
+if not Path("candidates/tiny-too").exists():
+    trained_project.train("b", new_reviews=5)
+    for of in (paths.candidate_folder, paths.train_reports):
+        shutil.copytree(of("tiny"), of("tiny-too"))
+    for of in (paths.predictions_file, paths.model_card_file, paths.run_file):
+        shutil.copy(of("tiny"), of("tiny-too"))
+    trained_project.train("a")
+choice = {"chosen": "CHOSEN", "best": "tiny", "reason": "CHOSEN is cheaper.", "standings": []}
+atomic.write_json(paths.COMPARISON_REPORT, {"best": "CHOSEN", "choice": choice})
+"""
 
 
 def test_a_version_that_was_rolled_back_sets_no_bar(project: Path) -> None:
@@ -433,6 +461,7 @@ with runs.training_run("tiny", None, {"model": "tiny"}, {}):
     os.kill(os.getpid(), 9)
 '''])
 record = run_file("tiny")
+shutil.copy(record, run_file("ngrams"))
 record.write_text(record.read_text().replace(json.loads(record.read_text())["run_id"], "f" * 32))
 Path("models/tiny/weights.npz").unlink()
 result = verify()
@@ -444,7 +473,8 @@ result = verify()
         ("(lost) has lost its outputs", "mlflow runs delete"),
         ("000 holds the outputs of a run that is not in the store", "remove the folder"),
         ("runs/tiny.json names run fff", "--single-item register"),
-        ("models/tiny/weights.npz does not exist", "dvc checkout"),
+        ("models/tiny/weights.npz does not exist", "dvc checkout models/tiny`"),
+        ("candidates/ngrams does not exist", "dvc checkout candidates/ngrams`"),
     ]
     found = {what: [problem for problem in result if what in problem[0]] for what, _ in expected}
     assert all(len(problems) == 1 for problems in found.values()), result
@@ -760,6 +790,16 @@ def test_another_draw_of_the_validation_split_brings_no_new_rows(reviews: pd.Dat
     assert 0 < (evidence.new_rows(rows(2, more), rows(1, train)) or 0) <= 50
     assert evidence.new_rows(rows(2, more), None) is None
     assert evidence.rows_digest(rows(1, train)) == evidence.rows_digest(rows(1, train).iloc[::-1])
+
+
+def test_a_review_without_its_label_is_no_review_that_the_champion_knows(reviews: pd.DataFrame) -> None:
+    train, validation, unlabelled = reviews.iloc[:50], reviews.iloc[50:60], reviews.iloc[60:90][["id", "text"]]
+    champion = evidence.training_rows(train, validation, unlabelled)
+    challenger = evidence.training_rows(reviews.iloc[:80], validation)
+    assert evidence.new_rows(challenger, champion) == 20
+    assert evidence.rows_digest(champion) == evidence.rows_digest(evidence.training_rows(train, validation))
+    # For a fair comparison on held-out reviews it is one all the same: their texts were learnt from.
+    assert evidence.unknown(reviews.iloc[55:95], [champion]).sum() == 5
 
 
 def test_a_test_set_is_its_ids_labels_and_texts(reviews: pd.DataFrame) -> None:

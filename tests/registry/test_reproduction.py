@@ -13,7 +13,7 @@ from mlflow import MlflowClient
 from ruamel.yaml import YAML
 
 from pipeline.project import provenance
-from pipeline.registry.reproduction import METRICS, Made, compare, read_made
+from pipeline.registry.reproduction import METRICS, Made, compare, read_made, rests_on
 
 sys.path.insert(0, str(ROOT / "scripts"))
 import demo
@@ -109,18 +109,36 @@ LAYOUTS = {
         "evaluate@m": {"reports/evaluate/m/limits.json": {}, "reports/metrics/m.json": METRICS_FILE},
     },
 }
-LAYOUTS["as now"] = LAYOUTS["as at 004d4bc"] | {
+LAYOUTS["before candidates"] = LAYOUTS["as at 004d4bc"] | {
     "evaluate@m": {"reports/evaluate/m/limits.json": {}, "reports/metrics/m.json": {"validation": {"roc_auc": 0.9}}},
     "test@m": {"reports/test/m.json": METRICS_FILE},
 }
 
+LAYOUTS["as now"] = LAYOUTS["before candidates"] | {
+    "evaluate@m": {"candidates/m/settings.json": {}, "reports/metrics/m.json": {"validation": {"roc_auc": 0.9}}},
+}
+TRAINED = LAYOUTS["as now"]["train@m"]
+FITTED = {
+    "ngrams": {
+        "models/ngrams/classifier.npz": None,
+        "candidates/ngrams/settings.json": {"weights": {"ngrams": 1.2}},
+        "reports/metrics/ngrams.json": {"validation": {"roc_auc": 0.9}},
+        "reports/train/ngrams/training.json": TRAINED["reports/train/m/training.json"],
+        "reports/runs/ngrams.json": TRAINED["reports/runs/m.json"],
+    },
+    "test@ngrams": {"reports/test/ngrams.json": METRICS_FILE},
+}
+"""What is fitted in one go has a stage of its own name."""
+LAYOUTS["of n-grams"] = FITTED
+
 
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_what_was_made_is_read_from_where_its_own_commit_puts_it(tmp_path: Path, layout: str) -> None:
+    model = "ngrams" if layout == "of n-grams" else "m"
     stages: dict[str, dict] = {"download": {"outs": [{"path": "data/raw", "md5": "a" * 32}]}}
     for stage, files in LAYOUTS[layout].items():
         # A file that is alone in its folder there is an output itself, others are in one that is a folder.
-        outs = {str(Path(name).parent) if Path(name).parent.name == "m" else name for name in files}
+        outs = {str(Path(name).parent) if Path(name).parent.name == model else name for name in files}
         stages[stage] = {"outs": [{"path": out, "md5": "f" * 32} for out in outs]}
         for name, content in files.items():
             (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
@@ -129,9 +147,26 @@ def test_what_was_made_is_read_from_where_its_own_commit_puts_it(tmp_path: Path,
         YAML().dump({"schema": "2.0", "stages": stages}, file)
     (tmp_path / "models/tokenizer").mkdir()
     (tmp_path / "models/tokenizer/vocabulary.txt").write_text("words")
-    made = read_made(tmp_path, "m")
+    made = read_made(tmp_path, model)
     assert made.weights_sha256 == "d" * 64 and made.device == "CPU" and made.cpu == provenance.cpu()
     assert made.metrics == METRICS_FILE and made.outputs == {"data/raw": "a" * 32}
+
+
+def test_a_blend_rests_on_its_network_and_what_taught_it_and_on_no_other() -> None:
+    def stage(deps: list[str], *outs: str) -> dict[str, list[dict[str, str]]]:
+        return {"deps": [{"path": path} for path in deps], "outs": [{"path": path} for path in outs]}
+
+    stages = {
+        "split": stage(["data/raw", "pipeline/data/splits.py"], "data/splits"),
+        "ngrams": stage(["data/splits/train.parquet"], "models/ngrams", "candidates/ngrams"),
+        "teach@ngrams": stage(["models/ngrams"], "data/teacher/ngrams"),
+        "train@m": stage(["data/teacher/ngrams"], "models/m"),
+        "train@other": stage(["data/splits"], "models/other"),
+        "evaluate@m": stage(["models/m"], "candidates/m"),
+        "blend": stage(["candidates/m", "candidates/ngrams"], "candidates/blend"),
+    }
+    assert rests_on(stages, "blend") == stages.keys() - {"train@other"}
+    assert rests_on(stages, "train@m") == {"split", "ngrams", "teach@ngrams", "train@m"}
 
 
 def run(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
@@ -151,9 +186,10 @@ def test_a_version_is_made_again_in_a_scratch_clone(tmp_path: Path) -> None:
     (tmp_path / ".dvc/config.local").unlink()  # this one is a git checkout
     yaml = YAML()
     params = yaml.load(tmp_path / "params.yaml")
-    params["models"] = {"single": params["models"]["single"] | {"embedding_dim": 8, "recurrent_units": [8]}}
+    tiny = {"embedding_dim": 8, "recurrent_units": [8], "epochs": 1}
+    params["models"] = {"single": params["models"]["single"] | tiny}
+    params |= {"blend": "single", "candidates": ["single"]}
     params["tokenize"] |= {"vocabulary_size": 1024, "max_tokens": 96}
-    params["train"]["epochs"] = 1
     params["evaluate"] |= {"bootstrap_samples": 100, "padding_study_reviews": 100}
     yaml.dump(params, tmp_path / "params.yaml")
 

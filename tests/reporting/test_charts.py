@@ -16,7 +16,7 @@ from pipeline.evaluation import curves, metrics
 from pipeline.reporting import charts, study_charts
 from pipeline.reporting.drawing import PALETTE, on_page
 from pipeline.stages.batch import distribution
-from pipeline.text.batching import make_batches
+from pipeline.text.batching import bucketed_rows
 
 GENERATOR = np.random.default_rng(0)
 LABEL = GENERATOR.integers(0, 2, 2000)
@@ -33,9 +33,7 @@ HISTORY = pd.DataFrame(
     }
 )
 LENGTHS = np.arange(1, 129)
-BATCHES = make_batches(
-    [np.ones(n) for n in LENGTHS], LENGTHS, ["" for _ in LENGTHS], batch_size=64, pool_batches=1, seed=1
-)
+BATCHES = [LENGTHS[rows] for rows in bucketed_rows(LENGTHS, batch_size=64, pool_batches=1, seed=1)]
 WIDTHS = {"padded_to_64": 64, "padded_to_1024": 1024}
 
 
@@ -68,11 +66,11 @@ FIGURES: dict[str, tuple[Callable[[], str], list[str]]] = {
     ),
     "confusion": (lambda: charts.confusion(CONFUSION), [f"{CONFUSION['reviews'].iloc[0]:,}", "negative", "positive"]),
     "learning_accuracy": (
-        lambda: charts.learning_curves({"mine": HISTORY}, "accuracy", {"mine": 2}),
+        lambda: charts.learning_curves({"mine": HISTORY}, "accuracy"),
         ["mine, training", "mine, validation"],
     ),
     "learning_loss of one epoch": (
-        lambda: charts.learning_curves({"mine": HISTORY[:1]}, "loss", {"mine": 1}),
+        lambda: charts.learning_curves({"mine": HISTORY[:1]}, "loss"),
         ["mine, training", "mine, validation"],
     ),
     "batching": (

@@ -42,7 +42,7 @@ IN_A_FOLDER_OF_ITS_OWN = ["--temp", "--copy-paths", "data/raw", "--copy-paths", 
 
 @pytest.mark.parametrize("where", [[], IN_A_FOLDER_OF_ITS_OWN], ids=["here", "apart"])
 def test_an_experiment_that_is_applied_is_decided_on_by_repro(project: Path, where: list[str]) -> None:
-    dvc(project, "exp", "run", *where, "--name", "wide-otter", "--set-param", "train.epochs=1")
+    dvc(project, "exp", "run", *where, "--name", "wide-otter", "--set-param", "models.tiny.epochs=1")
     if not where:
         assert registered(project)["decision"] == "not registered"
     assert champions(project) == ["1"]

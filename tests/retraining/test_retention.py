@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING
 import pytest
 from conftest import FAILING_GIT
 
-from pipeline.project import checkouts, paths
+from pipeline.project import atomic, checkouts, paths
 from pipeline.project.errors import PipelineError
-from pipeline.project.params import RetentionParams
+from pipeline.project.params import RetentionParams, load_params
 from pipeline.registry import champion, versions
 from pipeline.registry.verification import history_problems
-from pipeline.retraining import retention
+from pipeline.retraining import conclusion, retention
 from pipeline.retraining.records import PARENT
 from pipeline.tracking import runs
 
@@ -74,6 +74,13 @@ def test_only_old_runs_of_the_job_on_this_data_set_go_and_their_files_with_them(
         left = database.execute("select count(*) from logged_models where model_id = ?", (trash.model_id,)).fetchone()
     assert left == (1,)
     assert not retention.plan(PARAMS, "sample", [])
+
+
+def test_the_runs_of_what_is_fitted_in_one_go_are_a_trainings_too(client: "MlflowClient", project: Path) -> None:
+    for number, model in enumerate(("single", "ngrams", "blend", "somebody's")):
+        atomic.write_json(paths.run_file(model), {"run_id": str(number) * 32})
+    before = conclusion.before_training(load_params())["models_before"]
+    assert before == {"single": "0" * 32, "ngrams": "1" * 32, "blend": "2" * 32}
 
 
 def test_versions_go_that_were_never_promoted_and_only_where_decisions_and_aliases_verify(

@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 from conftest import ROOT
 
+from pipeline.project.params import load_params
+
 sys.path.insert(0, str(ROOT / "scripts"))
 import demo
 
@@ -49,6 +51,18 @@ def test_a_project_from_a_zip_is_copied_without_what_was_made_in_it(unzipped: Pa
     assert (
         not {"data/raw/x", "models/single/x", "mlflow.db-wal", ".git", ".venv/pip", ".dvc/tmp/x", "dvc.lock"} & copied
     )
+
+
+def test_the_demo_trains_two_networks_for_two_epochs_on_the_sample(tmp_path: Path) -> None:
+    shutil.copy(ROOT / "params.yaml", tmp_path)
+    demo.shorten(tmp_path / "params.yaml")
+    params, committed = load_params(tmp_path / "params.yaml"), load_params(ROOT / "params.yaml")
+    assert params.dataset == "sample"
+    assert params.models.keys() == {"single", "pooled"}
+    assert {model.epochs for model in params.models.values()} == {2}
+    assert params.candidates == ["single", "pooled", "ngrams", "blend"]
+    untouched = {"dataset", "models", "candidates"}
+    assert params.model_dump(exclude=untouched) == committed.model_dump(exclude=untouched)
 
 
 def test_make_finds_its_environment_where_the_path_has_a_space(unzipped: Path) -> None:

@@ -3,16 +3,24 @@ from collections.abc import Callable
 from pathlib import Path
 from subprocess import CompletedProcess
 
+import numpy as np
 import pandas as pd
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 from conftest import edit_params
 
 from pipeline.project.atomic import read_json, write_json, write_table
 from pipeline.project.params import load_params
-from pipeline.project.paths import SPLIT_TABLES, SPLITS, TOKENIZER_REPORT, TOKENS, VALIDATION_REPORT, VOCABULARY
+from pipeline.project.paths import (
+    SPLIT_TABLES,
+    SPLITS,
+    TAUGHT,
+    TOKENIZER_REPORT,
+    TOKENS,
+    VALIDATION_REPORT,
+    VOCABULARY,
+)
 from pipeline.served_model.tokenizer import SubwordTokenizer
+from pipeline.text.token_arrays import read_tokens
 from pipeline.text.vocabulary import build_vocabulary
 
 RunStage = Callable[..., CompletedProcess[str]]
@@ -22,6 +30,7 @@ RunStage = Callable[..., CompletedProcess[str]]
 def splits(project: Path, reviews: pd.DataFrame) -> dict[str, pd.DataFrame]:
     """A project that stands where `tokenize` begins: a vocabulary, split tables of real reviews, and valid data."""
     tables = {"train": reviews[:80], "validation": reviews[80:100], "test": reviews[-50:], "fresh": reviews[:0]}
+    tables |= {"unlabelled": reviews[100:140][["id", "text"]], "sentences": reviews[:0][["id", "text"]]}
     VOCABULARY.parent.mkdir(parents=True)
     SubwordTokenizer(build_vocabulary(reviews["text"][:100], 1000)).save(VOCABULARY)
     for split, table in tables.items():
@@ -40,17 +49,19 @@ def test_the_stage_encodes_every_split_with_the_vocabulary_that_stands(
     assert done.returncode == 0, done.stderr
     assert VOCABULARY.read_bytes() == vocabulary
     tokenizer = SubwordTokenizer.load(VOCABULARY)
-    for split in SPLITS:
-        schema = pq.read_schema(TOKENS / f"{split}.parquet")
-        assert schema.names == ["id", "label", "token_ids"]
-        assert split == "fresh" or schema.field("token_ids").type.value_type == pa.int32()
-        table = pd.read_parquet(TOKENS / f"{split}.parquet")
-        assert table["id"].tolist() == splits[split]["id"].tolist()
-        assert table["label"].tolist() == splits[split]["label"].tolist()
-        expected = [
-            tokenizer.encode(text, max_tokens=load_params().tokenize.max_tokens) for text in splits[split]["text"]
+    max_tokens = load_params().tokenize.max_tokens
+    assert {folder.name for folder in TOKENS.iterdir()} == set(splits) == {*SPLITS, *TAUGHT}
+    for split, table in splits.items():
+        tokens = read_tokens(TOKENS / split)
+        assert tokens.id.tolist() == table["id"].tolist()
+        assert [ids.tolist() for ids in tokens] == [
+            tokenizer.encode(text, max_tokens=max_tokens) for text in table["text"]
         ]
-        assert [ids.tolist() for ids in table["token_ids"]] == expected
+        assert tokens.token_ids.dtype == np.uint16, "the vocabulary has a thousand ids"
+        if split in SPLITS:
+            assert tokens.label is not None and tokens.label.tolist() == table["label"].tolist()
+        else:
+            assert tokens.label is None
 
 
 def test_the_report_counts_what_truncation_does(
@@ -80,7 +91,7 @@ def test_the_report_counts_what_truncation_does(
 def test_two_runs_write_the_same_bytes(splits: dict[str, pd.DataFrame], run_stage: RunStage) -> None:
     def outputs() -> list[bytes]:
         assert run_stage("tokenize").returncode == 0
-        return [path.read_bytes() for path in (TOKENIZER_REPORT, *sorted(TOKENS.iterdir()))]
+        return [path.read_bytes() for path in (TOKENIZER_REPORT, *sorted(TOKENS.glob("*/*")))]
 
     assert outputs() == outputs()
 
@@ -108,13 +119,16 @@ def test_a_missing_vocabulary_is_named_with_the_remedy(splits: dict[str, pd.Data
     assert not TOKENS.exists()
 
 
-def test_a_text_without_ids_is_named_by_file_and_row(splits: dict[str, pd.DataFrame], run_stage: RunStage) -> None:
-    table = splits["test"].assign(text=["good", " \n", *splits["test"]["text"][2:]])
-    write_table(SPLIT_TABLES / "test.parquet", table)
+@pytest.mark.parametrize("split", ["test", "unlabelled"])
+def test_a_text_without_ids_is_named_by_file_and_row(
+    splits: dict[str, pd.DataFrame], run_stage: RunStage, split: str
+) -> None:
+    table = splits[split].assign(text=["good", " \n", *splits[split]["text"][2:]])
+    write_table(SPLIT_TABLES / f"{split}.parquet", table)
 
     done = run_stage("tokenize")
 
     assert done.returncode == 3
     row = table["id"].iloc[1]
-    assert done.stderr == f"error: {SPLIT_TABLES}/test.parquet: row {row}: the text is blank\n"
+    assert done.stderr == f"error: {SPLIT_TABLES}/{split}.parquet: row {row}: the text is blank\n"
     assert not TOKENS.exists()

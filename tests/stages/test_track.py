@@ -58,3 +58,20 @@ def test_the_stage_logs_metrics_studies_curves_and_pictures_and_notes_the_run(ev
     assert all((logged / f"{name}.svg").read_text().startswith("<svg xmlns=") for name in pictures)
     contexts = ("training", "validation", "test")
     assert {item.dataset.name for item in run.inputs.dataset_inputs} == {f"imdb_reviews-{part}" for part in contexts}
+
+
+def test_of_what_was_fitted_in_one_go_no_learning_and_no_padding_is_shown(
+    evaluated: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["track.py", "ngrams"])
+    track.main()
+
+    client = runs.connect()
+    (run,) = client.search_runs([runs.experiment_id(client)])
+    assert run.data.tags["restored_from"] == read_record("ngrams")["run_id"]
+    assert run.data.metrics["test/accuracy"] == atomic.read_json(paths.metrics_file("ngrams"))["accuracy"]
+    assert {item.dataset.name for item in run.inputs.dataset_inputs} == {"imdb_reviews-test"}
+    logged = {artifact.path for artifact in client.list_artifacts(run.info.run_id, "evaluate")}
+    curves = ("roc", "precision_recall", "calibration", "confusion")
+    pictures = {f"evaluate/{name}.{kind}" for name in curves for kind in ("csv", "svg")}
+    assert logged == pictures | {"evaluate/behaviour.json", "evaluate/metrics.json"}

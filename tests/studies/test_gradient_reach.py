@@ -1,7 +1,6 @@
 """Gradients through time are those of the loss, and what is said of vanishing is what the recurrences do."""
 
 import numpy as np
-import pandas as pd
 import pytest
 
 from pipeline.studies import gradient_reach
@@ -9,26 +8,25 @@ from pipeline.studies import gradient_reach
 VOCABULARY = 50
 
 
-def tokens(rows: int, length: int, seed: int) -> pd.DataFrame:
+def reviews_of(rows: int, length: int, seed: int) -> gradient_reach.Reviews:
     """Reviews in which the first token alone says the label, and one too short to be used."""
     generator = np.random.default_rng(seed)
     label = generator.integers(0, 2, rows)
     ids = generator.integers(3, VOCABULARY, (rows, length)).astype(np.int32)
     ids[:, 0] = 1 + label
-    short = pd.DataFrame({"label": [0], "token_ids": [ids[0, :2]]})
-    return pd.concat([short, pd.DataFrame({"label": label, "token_ids": list(ids)})], ignore_index=True)
+    return [ids[0, :2], *ids], np.concatenate([[0], label])
 
 
 def test_reviews_are_taken_by_their_last_tokens() -> None:
-    table = tokens(5, 12, 0)
-    ids, label = gradient_reach.of_length(table, 8, 3)
-    assert ids.shape == (3, 8) and label.tolist() == table["label"][1:4].tolist()
-    np.testing.assert_array_equal(ids[0], table["token_ids"][1][-8:])
+    token_ids, labels = reviews_of(5, 12, 0)
+    ids, label = gradient_reach.of_length(token_ids, labels, 8, 3)
+    assert ids.shape == (3, 8) and label.tolist() == labels[1:4].tolist()
+    np.testing.assert_array_equal(ids[0], token_ids[1][-8:])
 
 
 @pytest.fixture(scope="module")
 def study() -> dict:
-    train, validation = tokens(64, 40, 1), tokens(32, 40, 2)
+    train, validation = reviews_of(64, 40, 1), reviews_of(32, 40, 2)
     return gradient_reach.study(train, validation, vocabulary_size=VOCABULARY, seed=1, epochs=1)
 
 

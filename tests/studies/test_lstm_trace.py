@@ -52,6 +52,8 @@ def test_a_models_first_layer_is_followed_along_a_review(reviews: pd.DataFrame, 
     from pipeline.training.networks import accelerate, build_model
 
     params = ModelParams(
+        learns_from="labels",
+        epochs=1,
         cell="lstm",
         embedding_dim=6,
         recurrent_units=units,

@@ -6,12 +6,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from tracked_runs import evaluation, history, track_evaluation, track_training
+from tracked_runs import committed, evaluation, history, track_evaluation, track_training
 
 from pipeline.project import provenance
 from pipeline.project.errors import PipelineError
-from pipeline.project.paths import BATCHES
-from pipeline.tracking import restoration, runs
+from pipeline.project.paths import train_reports
+from pipeline.tracking import fitted_runs, restoration, runs
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -20,6 +20,10 @@ if TYPE_CHECKING:
 
 def note(client: "MlflowClient", run_id: str) -> str:
     return client.get_run(run_id).data.tags["mlflow.note.content"]
+
+
+def teacher(model: str) -> str:
+    return str(committed(train_reports(model) / "training.json")["params"]["learns_from"])
 
 
 def found_runs(client: "MlflowClient", condition: str = "") -> "list[Run]":
@@ -45,8 +49,8 @@ def test_a_runs_description_tells_what_became_of_it(client: "MlflowClient") -> N
     commit = {"mlflow.source.git.commit": "0123456789", "git.dirty": "true"}
     record = track_training("stacked", seed=7, **commit)
     text = note(client, record["run_id"])
-    best = history("stacked")["val_accuracy"].max()
-    assert f"validation accuracy {best:.4f}, kept of epoch" in text
+    curve = history("stacked")
+    assert f"validation accuracy {curve['val_accuracy'].iloc[-1]:.4f}, {len(curve)} epochs" in text
     assert "commit `01234567` with uncommitted changes" in text
     assert "on CPU" in text and "seed 7" in text
     assert "test accuracy" not in text
@@ -92,8 +96,8 @@ def test_a_run_whose_process_was_killed_is_closed_and_described_where_it_is_a_tr
 
 
 def test_a_training_shows_its_data_sets_curves_and_slices(client: "MlflowClient", project: Path) -> None:
-    lock = {"path": str(BATCHES / "train"), "md5": "0123abcd.dir"}
-    (project / "dvc.lock").write_text(json.dumps({"stages": {"batch": {"outs": [lock]}}}))
+    lock = {"path": str(runs.inputs(teacher("single"))["training"]), "md5": "0123abcd.dir"}
+    (project / "dvc.lock").write_text(json.dumps({"stages": {"teach": {"outs": [lock]}}}))
     record = track_training("single")
     track_evaluation(record)
     track_evaluation(record)  # a stage that runs twice leaves one table
@@ -115,7 +119,7 @@ def test_a_training_shows_its_data_sets_curves_and_slices(client: "MlflowClient"
 
 
 def test_a_run_made_anew_from_its_outputs_tells_the_same(client: "MlflowClient") -> None:
-    md5 = {f"md5.{path}": f"{context}.dir" for context, path in runs.INPUTS.items()}
+    md5 = {f"md5.{path}": f"{context}.dir" for context, path in runs.inputs(teacher("stacked")).items()}
     record = track_training("stacked", **md5)
     track_evaluation(record)
     original = client.get_run(record["run_id"])
@@ -138,3 +142,35 @@ def test_a_run_made_anew_from_its_outputs_tells_the_same(client: "MlflowClient")
     assert restored.data.params == original.data.params
     assert note(client, run_id) == note(client, record["run_id"])
     assert {item.dataset.digest for item in restored.inputs.dataset_inputs} == {"training.dir", "validation.dir"}
+
+
+def test_a_run_of_a_fitted_candidate_is_made_anew_from_its_outputs(client: "MlflowClient") -> None:
+    params = {"seed": 7, "max_ngram": 3, "regularization": 0.3}
+    with fitted_runs.fitting("ngrams", "sample", params) as run:
+        run.seconds = 1.5
+        measured = {"accuracy": 0.875, "loss": 0.25}
+        run.end(weights_sha256="a" * 64, parameters=1234, validation=measured)
+    original = client.get_run(run.run_id)
+    assert original.data.metrics == {
+        "parameters": 1234,
+        "val_accuracy": 0.875,
+        "val_loss": 0.25,
+        "training_seconds": 1.5,
+    }
+    assert "validation accuracy 0.8750" in note(client, run.run_id) and "epoch" not in note(client, run.run_id)
+    client.delete_run(run.run_id)
+
+    run_id, record = restoration.recorded_run("ngrams")
+
+    restored = client.get_run(run_id)
+    assert record["run_id"] == restored.data.tags["restored_from"] == run.run_id != run_id
+    for told in ("metrics", "params"):
+        assert getattr(restored.data, told) == getattr(original.data, told)
+    for name in (runs.WEIGHTS, runs.KIND, "model", "dataset", "device", provenance.CPU):
+        assert restored.data.tags[name] == original.data.tags[name]
+    assert restored.info.end_time - restored.info.start_time == 1500
+    assert note(client, run_id) == note(client, run.run_id)
+    assert client.get_metric_history(run_id, "val/accuracy") == []
+    for one in (run.run_id, run_id):
+        assert [file.path for file in client.list_artifacts(one, "train")] == ["train/training.json"]
+    assert restoration.recorded_run("ngrams")[0] == run_id

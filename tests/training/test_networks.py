@@ -44,7 +44,7 @@ def batch(seed: int = 0, rows: int = 7, longest: int = 30) -> np.ndarray:
     return pad([rng.integers(1, VOCABULARY_SIZE, length, dtype=np.int32) for length in rng.integers(1, longest, rows)])
 
 
-@pytest.mark.parametrize(("name", "parameters"), [("single", 598_209), ("stacked", 635_329)])
+@pytest.mark.parametrize(("name", "parameters"), [("single", 598_209), ("pooled", 598_209), ("stacked", 635_329)])
 def test_the_committed_models_have_the_designs_parameters(name: str, parameters: int) -> None:
     model = accelerate(build_model(MODELS[name], VOCABULARY_SIZE))
     assert model.count_params() == parameters
@@ -79,12 +79,13 @@ def test_without_masking_padding_changes_the_score(tmp_path: Path) -> None:
     assert np.abs(logits(unmasked, [short])[0] - logits(unmasked, [far])[0]).max() > 1e-4
 
 
-def test_the_fused_kernel_has_the_values_and_gradients_of_keras() -> None:
+@pytest.mark.parametrize("pooling", ["last", "max", "mean"])
+def test_the_fused_kernel_has_the_values_and_gradients_of_keras(pooling: str) -> None:
     import tensorflow as tf
 
     from pipeline.training.fused_lstm import fuse
 
-    plain = build_model(small(), VOCABULARY_SIZE)
+    plain = build_model(small(pooling=pooling), VOCABULARY_SIZE)
     for weight in plain.trainable_variables:  # zero biases would hide a gate that is out of place
         weight.assign(np.random.default_rng(1).normal(0, 0.3, weight.shape))
     fused = fuse(plain)
@@ -99,6 +100,37 @@ def test_the_fused_kernel_has_the_values_and_gradients_of_keras() -> None:
     assert loss == pytest.approx(expected_loss, abs=1e-6)
     for gradient, wanted in zip(gradients, expected, strict=True):
         np.testing.assert_allclose(gradient, wanted, atol=1e-6)
+
+
+@pytest.mark.parametrize("sequences", [True, False])
+@pytest.mark.parametrize("rows", [1, 5])
+def test_both_fused_directions_put_out_what_kerass_do_on_every_real_step(sequences: bool, rows: int) -> None:
+    import keras
+
+    from pipeline.training.fused_lstm import FusedBidirectional, FusedLSTM
+
+    rng = np.random.default_rng(rows)
+    steps, lengths = rng.normal(size=(rows, 12, 3)).astype(np.float32), rng.integers(1, 13, rows)
+    mask = np.arange(12) < lengths[:, None]
+    plain = keras.layers.Bidirectional(keras.layers.LSTM(4, return_sequences=sequences))
+    directions = [FusedLSTM(4, return_sequences=sequences, go_backwards=backwards) for backwards in (False, True)]
+    fused = FusedBidirectional(directions[0], backward_layer=directions[1])
+    for layer in (plain, fused):
+        layer.build(steps.shape)
+    weights = [rng.normal(0, 0.5, weight.shape) for weight in plain.get_weights()]
+    plain.set_weights(weights)
+    fused.set_weights(weights)
+    found, expected = (np.asarray(layer(steps, mask=mask)) for layer in (fused, plain))
+    if sequences:  # what stands on padding, nobody reads
+        found, expected = found[mask], expected[mask]
+    np.testing.assert_allclose(found, expected, atol=1e-6)
+
+
+def test_a_fused_lstm_does_not_ignore_a_state_to_begin_with() -> None:
+    from pipeline.training.fused_lstm import FusedLSTM
+
+    with pytest.raises(ValueError, match="FusedLSTM takes no initial state"):
+        FusedLSTM(2).call(np.zeros((1, 3, 2), np.float32), initial_state=[np.zeros((1, 2))] * 2)
 
 
 BUSIEST_THREAD = """
