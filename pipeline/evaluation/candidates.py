@@ -117,7 +117,7 @@ def load(name: str) -> Scorer:
     """Returns the scorer of a candidate; raises DataError where its folder is missing or damaged."""
     try:
         return Scorer(candidate_folder(name))
-    except (OSError, ValueError, KeyError) as error:
+    except Exception as error:  # ONNX Runtime, JSON and zip raise many kinds for a damaged file
         reason = " ".join(str(error).split())[:200]
         raise DataError(f"{candidate_folder(name)} holds no candidate ({reason}); run `dvc repro`") from None
 

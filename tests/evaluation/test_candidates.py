@@ -133,9 +133,7 @@ def test_the_same_parts_make_the_same_folder(part: bytes) -> None:
         ("network.onnx", b"no graph"),
     ],
 )
-def test_a_damaged_folder_is_told_in_one_sentence(
-    project: Path, part: bytes, file: str, content: bytes | None
-) -> None:
+def test_a_damaged_folder_is_told_in_one_sentence(project: Path, part: bytes, file: str, content: bytes | None) -> None:
     folder = candidate_folder(NGRAMS)
     folder.mkdir(parents=True)
     kind = "network" if file == "network.onnx" else NGRAMS

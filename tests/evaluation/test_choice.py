@@ -80,7 +80,8 @@ def test_whose_behaviour_is_objected_to_is_passed_over_and_no_measure_for_the_ot
 
 def test_where_all_are_objected_to_the_best_challenges_all_the_same() -> None:
     contenders = {
-        name: Contender(losses(mean, seed=seed), 1.0, "no") for seed, (name, mean) in enumerate([("a", 0.3), ("b", 0.2)])
+        name: Contender(losses(mean, seed=seed), 1.0, "no")
+        for seed, (name, mean) in enumerate([("a", 0.3), ("b", 0.2)])
     }
     found = choose(contenders)
     assert (found["chosen"], found["best"]) == ("b", "b")

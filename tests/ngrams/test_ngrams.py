@@ -83,12 +83,12 @@ def test_what_is_saved_scores_as_what_was_fitted_with_the_same_bytes(ngrams: Ngr
 
 
 def test_a_negation_turns_what_stands_behind_it() -> None:
-    liked, disliked = ["a good story", "a fine cast", "good and fine"] * 3, ["not a good story", "not a fine cast"] * 4
-    label = np.array([1] * len(liked) + [0] * len(disliked))
+    liked, disliked = ["a good story", "a fine cast"] * 4, ["not a good story", "not a fine cast"] * 4
+    label = np.repeat([1, 0], 8)
     fitted = fit_ngrams(liked + disliked, label, max_ngram=1, regularization=10.0)
-    for praise, denied in (("good", "never so good"), ("fine", "hardly fine"), ("a good cast", "nobody has a good cast")):
+    for praise, denied in (("good", "never so good"), ("fine", "hardly fine"), ("good story", "nobody saw story")):
         good, bad = fitted.logits([praise, denied])
-        assert good > 0 > bad
+        assert good > fitted.intercept > bad
     assert fitted.logits(["not that. good"])[0] > fitted.logits(["not that good"])[0], "not over punctuation"
 
 

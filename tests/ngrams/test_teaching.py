@@ -36,8 +36,8 @@ def unlabelled(reviews: pd.DataFrame) -> list[str]:
     return reviews["text"].iloc[COUNT : COUNT + 40].tolist()
 
 
-def asked(train: pd.DataFrame, label: np.ndarray, **texts: list[str]) -> dict[str, np.ndarray]:
-    return teaching.ngram_logits(train["text"].tolist(), label, texts, PARAMS, SEED)
+def asked(labelled: pd.DataFrame, label: np.ndarray, **texts: list[str]) -> dict[str, np.ndarray]:
+    return teaching.ngram_logits(labelled["text"].tolist(), label, texts, PARAMS, SEED)
 
 
 def test_a_labelled_review_has_the_logit_of_a_classifier_that_has_not_seen_it(train: pd.DataFrame) -> None:
@@ -86,11 +86,11 @@ def test_sentences_have_a_classifier_of_their_own(train: pd.DataFrame) -> None:
 
 
 def test_labels_too_few_for_the_folds_are_told_and_sentences_need_none(train: pd.DataFrame) -> None:
-    label = np.zeros(COUNT, int)
-    label[:3] = 1
+    few = train.groupby("label").head(4)
+    label = few["label"].to_numpy()
     with pytest.raises(DataError, match="the training reviews cannot be divided into folds"):
-        asked(train, label, train=train["text"].tolist())
-    assert len(asked(train, label, sentences=["It was great."])[SENTENCES]) == 1
+        asked(few, label, train=few["text"].tolist())
+    assert len(asked(few, label, sentences=["It was great."])[SENTENCES]) == 1
 
 
 LOGITS = st.lists(st.tuples(st.floats(-800, 800), st.integers(0, 1)), min_size=1, max_size=20)

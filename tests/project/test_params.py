@@ -33,7 +33,11 @@ def test_the_committed_params_are_valid_and_name_the_real_data_set() -> None:
         ("cell: lstm", "cell: transformer", "models.single.cell: input should be 'lstm', 'gru' or 'simple_rnn'"),
         ("  single:", "  Single Model:", "models.Single Model"),
         ("  single:", "  ngrams:", "models.ngrams.[key]: a model cannot have this name"),
-        ("epochs: 8", "epochs: 99999999999999999999", "models.single-labels.epochs: input should be less than 2147483648"),
+        (
+            "epochs: 8",
+            "epochs: 99999999999999999999",
+            "models.single-labels.epochs: input should be less than 2147483648",
+        ),
         ("clip_norm: 1.0", "clip_norm: .inf", "train.clip_norm: input should be a finite number"),
         ("test: mcnemar", "test: anova", "gate.test: input should be 'mcnemar' or 'bootstrap' (found 'anova')"),
         ("level: 0.05", "level: 95", "gate.level: input should be less than 0.5 (found 95)"),
@@ -137,5 +141,7 @@ def test_a_missing_file_is_told_with_the_folder(tmp_path: Path, monkeypatch: pyt
 def test_an_unknown_model_is_answered_with_the_known_ones(tmp_path: Path) -> None:
     file = tmp_path / "params.yaml"
     file.write_text(COMMITTED)
-    with pytest.raises(UsageError, match="no model named 'double' under models; there are single, single-labels, stacked"):
+    with pytest.raises(
+        UsageError, match="no model named 'double' under models; there are single, single-labels, stacked"
+    ):
         load_params(file).model("double")

@@ -299,34 +299,34 @@ def test_what_does_not_score_as_it_was_tested_is_not_registered(project: Path, w
     assert there == ["1"]
 
 
-@pytest.mark.state("one")
-def test_of_several_candidates_the_chosen_one_alone_becomes_a_version(project: Path) -> None:
-    chosen = in_folder(project, TWO_CANDIDATES.replace("CHOSEN", "tiny-too") + "result = register()")
-    assert (chosen["version"]["model"], chosen["challenger"]) == ("tiny-too", "2")
-    assert chosen["choice"]["chosen"] == "tiny-too"
-    assert lines(project)[-1]["evidence"]["choice"] == chosen["choice"]["reason"] == "tiny-too is cheaper."
-    models = "result = {number: v.tags['model'] for number, v in versions.all_versions(client, NAME).items()}"
-    assert in_folder(project, models) == {"1": "tiny", "2": "tiny-too"}
-    again = in_folder(project, TWO_CANDIDATES.replace("CHOSEN", "tiny") + "result = register()")
-    assert again["version"]["model"] == "tiny" and in_folder(project, models) == {"1": "tiny", "2": "tiny-too"}
-
-
 TWO_CANDIDATES = """
 import shutil
 from pipeline.project import atomic, paths
-Path("params.yaml").write_text(Path("params.yaml").read_text().replace("[tiny]", "[tiny, tiny-too]"))
-trained_project.train("a")
-def rename(text): return text.replace("tiny", "tiny-too")
-if not Path("candidates/tiny-too").exists():
-    trained_project.train("b", new_reviews=5)
-    for of in (paths.candidate_folder, paths.train_reports):
-        shutil.copytree(of("tiny"), of("tiny-too"))
-    for of in (paths.predictions_file, paths.model_card_file, paths.run_file):
-        shutil.copy(of("tiny"), of("tiny-too"))
-    trained_project.train("a")
-choice = {"chosen": "CHOSEN", "best": "tiny", "reason": "CHOSEN is cheaper.", "standings": []}
-atomic.write_json(paths.COMPARISON_REPORT, {"best": "CHOSEN", "choice": choice})
+trained_project.train("b", new_reviews=5)
+Path("params.yaml").write_text(Path("params.yaml").read_text().replace("[tiny]", "[tiny, blend]"))
+for of in (paths.candidate_folder, paths.train_reports):
+    shutil.copytree(of("tiny"), of("blend"))
+for of in (paths.predictions_file, paths.model_card_file, paths.run_file):
+    shutil.copy(of("tiny"), of("blend"))
+trained_project.train("c")
+def choose(name):
+    choice = {"chosen": name, "best": "tiny", "reason": f"{name} is cheaper.", "standings": []}
+    atomic.write_json(paths.COMPARISON_REPORT, {"best": name, "choice": choice})
 """
+
+
+@pytest.mark.state("one")
+def test_of_several_candidates_the_chosen_one_alone_becomes_a_version(project: Path) -> None:
+    report, models = in_folder(
+        project,
+        f"""{TWO_CANDIDATES}
+choose("blend")
+result = [register(), {{number: one.tags["model"] for number, one in versions.all_versions(client, NAME).items()}}]
+""",
+    )
+    assert models == {"1": "tiny", "2": "blend"}
+    assert (report["challenger"], report["version"]["model"], report["choice"]["chosen"]) == ("2", "blend", "blend")
+    assert lines(project)[-1]["evidence"]["choice"] == "blend is cheaper."
 
 
 def test_a_version_that_was_rolled_back_sets_no_bar(project: Path) -> None:

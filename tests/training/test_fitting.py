@@ -1,6 +1,6 @@
 """Training takes all its epochs, of batches drawn anew for each, and after a kill ends as if there had been none."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -99,7 +99,7 @@ def test_interrupted_and_uninterrupted_training_end_in_the_same_weights(tmp_path
     drawn: list[int] = []
 
     class Watched(Examples):
-        def epoch(self, number: int):  # noqa: ANN202
+        def epoch(self, number: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
             drawn.append(number)
             return super().epoch(number)
 
