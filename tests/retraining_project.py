@@ -47,7 +47,8 @@ stages:
   register:
     cmd: python -m pipeline.stages.register
     params: [gate]
-    deps: [data/splits, data/predictions, candidates/tiny, reports/comparison.json, reports/tracked, reports/train, reports/runs]
+    deps: [data/splits, data/predictions, candidates/tiny, reports/comparison.json, reports/tracked, reports/train,
+      reports/runs]
     outs: [reports/registry.json: {cache: false, persist: true}]
 """
 GITIGNORE = """

@@ -38,6 +38,8 @@ def cross_fit(
     """
     from sklearn.model_selection import StratifiedKFold
 
+    if (fewest := int(np.bincount(label, minlength=2).min())) < folds:  # scikit-learn would only warn
+        raise ValueError(f"a label comes {fewest} times, and there are {folds} folds")
     present = presence(texts, max_ngram)
     logit, fold = np.empty(len(texts)), np.empty(len(texts), np.int64)
     classifiers = []

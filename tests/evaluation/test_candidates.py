@@ -1,4 +1,4 @@
-"""A candidate is a folder that scores by itself, calibrated on validation, and what is measured of it is what it says."""
+"""A candidate is a folder that scores by itself, calibrated; what is measured of it is what it says."""
 
 import shutil
 from pathlib import Path
