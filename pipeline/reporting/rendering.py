@@ -1,9 +1,10 @@
 """How results are put into words: the sentences that several readers share, number formats, and templates."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from pipeline.project.paths import NGRAMS
+from pipeline.project.paths import BLEND, NGRAMS
 from pipeline.reporting.results import Report, Results
 
 TEMPLATES = Path(__file__).parent / "templates"
@@ -53,9 +54,15 @@ def named(name: str) -> str:
     return "n-grams" if name == NGRAMS else name
 
 
+def listed(names: Sequence[str]) -> str:
+    """Returns names as a sentence lists them."""
+    *others, last = names
+    return f"{', '.join(others)} and {last}" if others else last
+
+
 def subject(name: str) -> str:
     """Returns a model's name as a sentence says it."""
-    return "the n-gram classifier" if name == NGRAMS else name
+    return {NGRAMS: "the n-gram classifier", BLEND: "the blend"}.get(name, name)
 
 
 def verdict(pair: Report) -> str:

@@ -10,7 +10,7 @@ from pipeline.project.atomic import read_json
 from pipeline.project.params import load_params
 from pipeline.project.paths import DATA_DOCS, REGISTRY_REPORT, REPORT_PAGE
 from pipeline.reporting import results
-from pipeline.reporting.rendering import batching_sentence, named, noise_sentence, paired_sentence
+from pipeline.reporting.rendering import batching_sentence, listed, named, noise_sentence, paired_sentence
 
 HEADER = ("model", "test accuracy", "95% interval", "parameters", "training")
 _MARKDOWN_WIDTH = 119
@@ -58,7 +58,7 @@ def markdown() -> str:
         tags = model.record["tags"]
         how = f"{model.record['begun'][:10]} on {tags['device']} with seed {tags['seed']}"
         trained.setdefault(how, []).append(name)
-    origin = "; ".join(f"{' and '.join(names)} trained on {how}" for how, names in trained.items())
+    origin = "; ".join(f"{listed([named(name) for name in names])} trained on {how}" for how, names in trained.items())
     table = "\n".join(f"| {' | '.join(line)} |" for line in [HEADER, ("---",) * len(HEADER), *rows()])
     noise = results.read_noise(params.dataset)
     said = [
