@@ -30,7 +30,7 @@ def test_help_loads_no_heavy_library() -> None:
 def test_a_summary_without_reports_says_how_to_make_them(project: Path) -> None:
     done = sentiment(project, "summary")
     assert done.returncode == 3
-    assert done.stderr == "error: reports/test/single.json does not exist; run `dvc repro` to make it\n"
+    assert done.stderr == "error: reports/test/single-labels.json does not exist; run `dvc repro` to make it\n"
 
 
 def test_the_ui_on_a_port_in_use_prints_no_address(project: Path) -> None:
