@@ -16,7 +16,6 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from math import ceil
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -190,7 +189,7 @@ def trained(
     state = CHECKPOINTS / "ablations" / f"{name}.npz"
     fitting.fit(network, examples, watched, params=own, seed=setting.seed, state=state, on_epoch=lambda _: None)
     found = logits_of(networks.scoring(network), test)
-    Path(state).unlink()
+    state.unlink()
     return found
 
 

@@ -2,7 +2,7 @@
 
 import difflib
 import sys
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -336,15 +336,17 @@ def model_argument(params: Params) -> str:
 
 def candidate_argument(params: Params) -> str:
     """Returns the candidate that the command line of a stage names; raises UsageError if it names none of `params`."""
-    if len(sys.argv) != 2 or sys.argv[1] not in params.candidates:
-        raise UsageError(f"name one candidate of {PARAMS_FILE}: {', '.join(params.candidates)}")
-    return sys.argv[1]
+    return _argument("candidate", params.candidates)
 
 
 def teacher_argument(params: Params) -> str:
     """Returns the teacher that the command line of a stage names; raises UsageError if it names none of `params`."""
-    if len(sys.argv) != 2 or sys.argv[1] not in params.teachers:
-        raise UsageError(f"name one teacher of {PARAMS_FILE}: {', '.join(params.teachers)}")
+    return _argument("teacher", params.teachers)
+
+
+def _argument(what: str, names: Collection[str]) -> str:
+    if len(sys.argv) != 2 or sys.argv[1] not in names:
+        raise UsageError(f"name one {what} of {PARAMS_FILE}: {', '.join(names)}")
     return sys.argv[1]
 
 

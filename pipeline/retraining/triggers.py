@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from pipeline.data import drift
 from pipeline.data.intake import Known
+from pipeline.evaluation.candidates import THRESHOLD
 from pipeline.project.params import Params
 from pipeline.registry import evidence, versions
 from pipeline.served_model.tokenizer import SubwordTokenizer
@@ -127,7 +128,7 @@ def _score_drift(champion: "ModelVersion", new: "pd.DataFrame", test: "pd.DataFr
         return Trigger(_SCORES, None, "the champion's run has no predictions on this test split")
     scored = evidence.predictions_on(runs.connect(), champion, new)
     psi = drift.stability_index(reference["probability"].to_numpy(), scored["probability"].to_numpy())
-    accuracy = float(((scored["probability"] > 0.5) == scored["label"]).mean())
+    accuracy = float(((scored["probability"] > THRESHOLD) == scored["label"]).mean())
     return Trigger(
         _SCORES,
         psi > limit,
