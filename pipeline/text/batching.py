@@ -178,7 +178,7 @@ def read_plan(folder: Path, texts: Sequence[str]) -> Plan:
         DataError: the file is missing or truncated, or has no such texts.
     """
     try:
-        with np.load(folder / _PLAN, allow_pickle=False) as plan:
+        with (folder / _PLAN).open("rb") as file, np.load(file, allow_pickle=False) as plan:
             lengths = np.concatenate([plan[f"lengths_{one}"] for one in texts]).astype(np.int64)
             return Plan(lengths, int(plan["batch_size"]), int(plan["pool_batches"]), int(plan["seed"]))
     except Exception as error:  # NumPy and zip raise many kinds for a damaged file

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 from pipeline.project.atomic import read_table
 from pipeline.project.errors import DataError
-from pipeline.project.paths import REVIEW_COLUMNS, VOCABULARY
+from pipeline.project.paths import REVIEW_COLUMNS, TEXT_COLUMNS, VOCABULARY
 from pipeline.served_model.tokenizer import SubwordTokenizer, VocabularyError, why_unusable
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ def load_tokenizer(path: Path = VOCABULARY) -> SubwordTokenizer:
 def read_texts(path: Path, *, labelled: bool) -> "pd.DataFrame":
     """Reads a table of texts with id and, where they are `labelled`, label; raises DataError naming file and row if a
     text has no ids."""
-    texts = read_table(path, REVIEW_COLUMNS if labelled else ("id", "text"))
+    texts = read_table(path, REVIEW_COLUMNS if labelled else TEXT_COLUMNS)
     for row, text in zip(texts["id"], texts["text"], strict=True):
         if reason := why_unusable(text):
             raise DataError(f"{path}: row {row}: {reason}")

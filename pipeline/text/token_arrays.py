@@ -74,8 +74,10 @@ def read_tokens(folder: Path) -> TokenArray:
     try:
         token_ids = np.load(folder / _TOKEN_IDS, mmap_mode="r", allow_pickle=False)
         offsets = np.load(folder / _OFFSETS, allow_pickle=False)
-        with np.load(folder / _ROWS, allow_pickle=False) as rows:
+        with (folder / _ROWS).open("rb") as file, np.load(file, allow_pickle=False) as rows:
             found = TokenArray(token_ids, offsets, rows["id"], rows.get("label"))
+        if offsets.ndim != 1 or not len(offsets) or offsets[0] or (np.diff(offsets) < 0).any():
+            raise ValueError("offsets do not rise from 0")
     except Exception as error:  # NumPy and zip raise many kinds for a damaged file
         raise DataError(
             f"{folder} holds no token ids ({' '.join(str(error).split())[:200]}); run `dvc repro`"

@@ -177,7 +177,6 @@ def test_a_plan_comes_back_from_disk_for_the_texts_that_are_asked_for(
     assert both.steps == Plan(both.lengths, **drawn).steps
 
 
-@pytest.mark.filterwarnings("ignore:unclosed file")  # NumPy leaves a damaged archive open
 def test_a_plan_that_is_damaged_or_of_other_texts_is_named(tmp_path: Path) -> None:
     write_plan(tmp_path, {"train": [3, 4]}, batch_size=2, pool_batches=1, seed=0)
     with pytest.raises(DataError, match=r"plan\.npz is no plan of train, unlabelled .*run `dvc repro`"):

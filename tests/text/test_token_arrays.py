@@ -73,7 +73,6 @@ def test_the_same_texts_give_the_same_bytes(tmp_path: Path) -> None:
     assert one == two and len(one) == 3
 
 
-@pytest.mark.filterwarnings("ignore:unclosed file")  # NumPy leaves a damaged archive open
 @pytest.mark.parametrize("name", ["token_ids.npy", "offsets.npy", "rows.npz"])
 @pytest.mark.parametrize("kept", [None, 0, 40, -3])
 def test_a_file_that_is_missing_truncated_or_foreign_is_told_in_one_sentence(
@@ -97,4 +96,13 @@ def test_files_of_different_texts_are_refused(tmp_path: Path, name: str) -> None
     write(tmp_path / "other", [[1, 2], [3], [4]], ["a", "b", "c"], [0, 1, 1], 300)
     (folder / name).write_bytes((tmp_path / "other" / name).read_bytes())
     with pytest.raises(DataError, match="train holds token ids, ids and offsets that do not belong together"):
+        read_tokens(folder)
+
+
+@pytest.mark.parametrize("offsets", [[], [1, 3], [0, 3, 3, 1], [0, 2, 1, 3], [[0, 2, 3]], 3])
+def test_offsets_that_are_none_are_refused(tmp_path: Path, offsets: object) -> None:
+    folder = tmp_path / "train"
+    write(folder, [[1, 2], [3]], ["a", "b"], [0, 1], 300)
+    np.save(folder / "offsets.npy", np.array(offsets, np.int64))
+    with pytest.raises(DataError, match=r"^.*train holds .*; run `dvc repro`$"):
         read_tokens(folder)
