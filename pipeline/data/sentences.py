@@ -1,6 +1,7 @@
 """Single sentences of unlabelled reviews, drawn with the seed."""
 
 import re
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from pipeline.data.copies import keyed
@@ -26,12 +27,23 @@ def sentences(text: str) -> list[str]:
     return [piece for sentence in _BOUNDARY.split(text) if (piece := sentence.strip())]
 
 
+def learnable(text: str) -> Iterator[tuple[int, str]]:
+    """Yields the sentences of `text` that have ids and FEWEST_WORDS words, each with its number in the text, counted
+    from 0.
+
+    >>> list(learnable("Mr. Toad drives fast. Why? You will see."))
+    [(1, 'Toad drives fast.'), (3, 'You will see.')]
+    """
+    for number, sentence in enumerate(sentences(text)):
+        if len(sentence.split()) >= FEWEST_WORDS and why_unusable(sentence) is None:
+            yield number, sentence
+
+
 def draw_sentences(
     reviews: "pd.DataFrame", *labelled: "pd.DataFrame", per_review: int, seed: int
 ) -> tuple["pd.DataFrame", dict[str, int]]:
-    """Draws up to `per_review` sentences of each review, without replacement, among those that have ids and
-    FEWEST_WORDS words. Of those drawn go, in this order, the surplus copies of a text (the first stays) and what is the
-    whole text of a labelled review.
+    """Draws up to `per_review` of the `learnable` sentences of each review, without replacement. Of those drawn go, in
+    this order, the surplus copies of a text (the first stays) and what is the whole text of a labelled review.
 
     A hash of the seed and the sentence's id decides, so that a review more or less changes no other's draw.
 
@@ -49,11 +61,7 @@ def draw_sentences(
 
     drawn: list[tuple[str, str]] = []
     for review_id, text in zip(reviews["id"], reviews["text"], strict=True):
-        usable = [
-            (fraction(f"{seed}\t{review_id}#{number}"), number, sentence)
-            for number, sentence in enumerate(sentences(text))
-            if len(sentence.split()) >= FEWEST_WORDS and why_unusable(sentence) is None
-        ]
+        usable = [(fraction(f"{seed}\t{review_id}#{number}"), number, sentence) for number, sentence in learnable(text)]
         chosen = sorted((number, sentence) for _, number, sentence in sorted(usable)[:per_review])
         drawn += [(f"{review_id}#{number}", sentence) for number, sentence in chosen]
     table = keyed(pd.DataFrame(drawn, columns=["id", "text"], dtype="str"))

@@ -43,7 +43,7 @@ _SERVED_MODEL = Path(served_model.__file__).parent
 _TIMED_REVIEWS = 100
 
 
-def conclude(name: str, parts: Mapping[str, bytes], params: Params) -> None:
+def conclude(name: str, parts: Mapping[str, bytes], params: Params) -> dict[str, Any]:
     """Makes a candidate of its parts: fits their weights and the band of sure answers on validation, writes its folder,
     and what it predicts, and how good that is, on the held-out splits that may be looked at.
 
@@ -53,6 +53,9 @@ def conclude(name: str, parts: Mapping[str, bytes], params: Params) -> None:
         name: the candidate.
         parts: by the names of `scorer.PARTS` what their files hold.
         params: of which those of the tokenizer, the evaluation, the promise and the seed count.
+
+    Returns:
+        The metrics by split.
     """
     tables = {split: read_table(SPLIT_TABLES / f"{split}.parquet", REVIEW_COLUMNS) for split in EVALUATED}
     max_tokens, seed = params.tokenize.max_tokens, params.seed
@@ -90,6 +93,7 @@ def conclude(name: str, parts: Mapping[str, bytes], params: Params) -> None:
     megabytes = sum(map(len, files.values())) / 1e6
     milliseconds = _milliseconds(Scorer(candidate_folder(name)), texts)
     write_json(serving_file(name), {"milliseconds": round(milliseconds, 3), "megabytes": round(megabytes, 2)})
+    return measured
 
 
 def served_files(

@@ -7,12 +7,10 @@ Its features, and how a fitted one scores, are in `served_model.ngrams`.
 """
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from pipeline.project.errors import DataError
 from pipeline.served_model import ngrams
 from pipeline.served_model.ngrams import HASH_BUCKETS, NgramClassifier
 
@@ -59,14 +57,6 @@ def presence(texts: Sequence[str], max_ngram: int) -> "csr_matrix":
     starts, buckets = ngrams.presence(texts, max_ngram)
     ones = np.ones(len(buckets), np.float32)
     return csr_matrix((ones, buckets.astype(np.int32), starts), (len(texts), HASH_BUCKETS))
-
-
-def load_ngrams(path: Path) -> NgramClassifier:
-    """Reads what `NgramClassifier.save` wrote; raises DataError if it is missing or something else."""
-    try:
-        return NgramClassifier.load(path)
-    except (OSError, ValueError) as error:
-        raise DataError(f"{path} is no n-gram classifier ({error}); run `dvc repro`") from None
 
 
 def _log_count_ratio(counted: "csr_matrix", label: np.ndarray) -> np.ndarray:

@@ -6,20 +6,17 @@ reviews, each with its review's label: that of whole reviews leans on short text
 intercept standing.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.data.sentences import FEWEST_WORDS, sentences
+from pipeline.data.sentences import learnable
 from pipeline.ngrams.classifier import fit_ngrams, presence
 from pipeline.ngrams.cross_fitting import cross_fit
 from pipeline.project.errors import DataError
 from pipeline.project.params import NgramsParams, TeacherParams
 from pipeline.project.paths import SENTENCES, TRAIN
-
-Student = Callable[[Sequence[str]], NDArray[np.float64]]
-"""Gives texts the logits of a network, <float64>[texts]."""
 
 
 def ngram_logits(
@@ -62,12 +59,7 @@ def ngram_logits(
 def _of_sentences(
     labelled: Sequence[str], label: NDArray[np.integer], texts: Sequence[str], params: NgramsParams
 ) -> NDArray[np.float64]:
-    learnt = [
-        (sentence, its)
-        for text, its in zip(labelled, label, strict=True)
-        for sentence in sentences(text)
-        if len(sentence.split()) >= FEWEST_WORDS
-    ]
+    learnt = [(sentence, its) for text, its in zip(labelled, label, strict=True) for _, sentence in learnable(text)]
     classifier = fit_ngrams(
         [sentence for sentence, _ in learnt],
         np.array([its for _, its in learnt]),

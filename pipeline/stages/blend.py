@@ -4,9 +4,8 @@ import hashlib
 import time
 
 from pipeline.evaluation import candidates
-from pipeline.project.atomic import read_json
 from pipeline.project.params import load_params
-from pipeline.project.paths import BLEND, NGRAMS, evaluated_file
+from pipeline.project.paths import BLEND, NGRAMS
 from pipeline.project.run_command import run_command
 from pipeline.project.training_record import read_training
 from pipeline.served_model.scorer import PARTS
@@ -22,13 +21,13 @@ def main() -> None:
     with fitted_runs.fitting(BLEND, params.dataset, served | {"blend": params.blend}) as run:
         started = time.perf_counter()
         parts = {part: candidates.read_part(name, part) for name, part in zip(of, PARTS, strict=True)}
-        candidates.conclude(BLEND, parts, params)
+        measured = candidates.conclude(BLEND, parts, params)
         run.seconds = time.perf_counter() - started
         weights = "\n".join(one["weights_sha256"] for one in trained)
         run.end(
             weights_sha256=hashlib.sha256(weights.encode()).hexdigest(),
             parameters=sum(one["metrics"]["parameters"] for one in trained),
-            validation=read_json(evaluated_file(BLEND), ("validation",))["validation"],
+            validation=measured["validation"],
         )
 
 

@@ -9,10 +9,11 @@ import numpy as np
 
 from pipeline.evaluation import candidates, parity
 from pipeline.evaluation.metrics import probability
-from pipeline.project.atomic import atomic_write, write_json
+from pipeline.project.atomic import atomic_write, read_table, write_json
 from pipeline.project.params import Params, load_params, model_argument
-from pipeline.project.paths import TOKENS, evaluation_reports, model_file
+from pipeline.project.paths import SPLIT_TABLES, TEXT_COLUMNS, TOKENS, evaluation_reports, model_file
 from pipeline.project.run_command import run_command
+from pipeline.served_model.scorer import NETWORK
 from pipeline.served_model.tokenizer import SubwordTokenizer
 from pipeline.studies import lstm_trace, padding_study
 from pipeline.text.batching import pad
@@ -46,7 +47,9 @@ def main() -> None:
     studies: dict[str, Any] = {"padding_study": study}
     if model_params.cell == "lstm":
         studies["gates"] = lstm_trace.along(classifier, tokenizer, lstm_trace.EXAMPLE, scored)
-    candidates.conclude(name, {"network": graph}, params)
+    candidates.conclude(name, {NETWORK: graph}, params)
+    texts = read_table(SPLIT_TABLES / "validation.parquet", TEXT_COLUMNS)["text"].tolist()
+    parity.require_served(candidates.load(name), scoring[True], texts, validation)
     with atomic_write(evaluation_reports(name)) as folder:
         folder.mkdir()
         for study_name, content in studies.items():

@@ -5,9 +5,9 @@ import time
 
 from pipeline.evaluation import candidates
 from pipeline.ngrams.classifier import fit_ngrams
-from pipeline.project.atomic import atomic_write, read_json, read_table
+from pipeline.project.atomic import atomic_write, read_table
 from pipeline.project.params import load_params
-from pipeline.project.paths import NGRAMS, NGRAMS_FILE, REVIEW_COLUMNS, SPLIT_TABLES, evaluated_file
+from pipeline.project.paths import NGRAMS, NGRAMS_FILE, REVIEW_COLUMNS, SPLIT_TABLES
 from pipeline.project.run_command import run_command
 from pipeline.tracking import fitted_runs
 
@@ -29,11 +29,11 @@ def main() -> None:
         with atomic_write(NGRAMS_FILE) as aside:
             classifier.save(aside)
         content = NGRAMS_FILE.read_bytes()
-        candidates.conclude(NGRAMS, {"ngrams": content}, params)
+        measured = candidates.conclude(NGRAMS, {"ngrams": content}, params)
         run.end(
             weights_sha256=hashlib.sha256(content).hexdigest(),
             parameters=len(classifier.kept),
-            validation=read_json(evaluated_file(NGRAMS), ("validation",))["validation"],
+            validation=measured["validation"],
         )
 
 

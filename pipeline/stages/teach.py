@@ -10,7 +10,16 @@ from pipeline.evaluation.scoring import logits_of
 from pipeline.ngrams import teaching
 from pipeline.project.atomic import atomic_write, read_table, write_table
 from pipeline.project.params import load_params, teacher_argument
-from pipeline.project.paths import NGRAMS, SPLIT_TABLES, TOKENS, TRAIN, model_file, teacher_folder
+from pipeline.project.paths import (
+    NGRAMS,
+    REVIEW_COLUMNS,
+    SPLIT_TABLES,
+    TEXT_COLUMNS,
+    TOKENS,
+    TRAIN,
+    model_file,
+    teacher_folder,
+)
 from pipeline.project.run_command import run_command
 from pipeline.text.token_arrays import read_tokens
 
@@ -20,10 +29,10 @@ def main() -> None:
     params = load_params()
     name = teacher_argument(params)
     teacher = params.teachers[name]
-    train = read_table(SPLIT_TABLES / f"{TRAIN}.parquet", ("id", "text", "label"))
+    train = read_table(SPLIT_TABLES / f"{TRAIN}.parquet", REVIEW_COLUMNS)
     label = train["label"].to_numpy()
     tables = {
-        texts: train if texts == TRAIN else read_table(SPLIT_TABLES / f"{texts}.parquet", ("id", "text"))
+        texts: train if texts == TRAIN else read_table(SPLIT_TABLES / f"{texts}.parquet", TEXT_COLUMNS)
         for texts in teacher.texts
     }
     asked: dict[str, list[str]] = {

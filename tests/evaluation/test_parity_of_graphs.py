@@ -1,15 +1,19 @@
 """A candidate is made of a network only where its ONNX graph says what the trained network says."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from conftest import ROOT
 
-from pipeline.evaluation import parity
+from pipeline.evaluation import candidates, parity
 from pipeline.project.errors import PipelineError
 from pipeline.project.params import ModelParams, load_params
+from pipeline.project.paths import VOCABULARY
+from pipeline.served_model.scorer import NETWORK, Scorer
+from pipeline.served_model.tokenizer import SubwordTokenizer
 from pipeline.training import networks, onnx_graph
 
 MAX_TOKENS = 24
@@ -22,9 +26,9 @@ def params(**changed: Any) -> ModelParams:
     return load_params(ROOT / "params.yaml").models["single"].model_copy(update=TINY | changed)
 
 
-def trained(of: ModelParams) -> Any:
+def trained(of: ModelParams, vocabulary_size: int = VOCABULARY_SIZE) -> Any:
     """Returns a network in whose logit every weight shows."""
-    network = networks.build_model(of, VOCABULARY_SIZE)
+    network = networks.build_model(of, vocabulary_size)
     rng = np.random.default_rng(1)
     network.set_weights([rng.uniform(-0.9, 0.9, weight.shape) for weight in network.get_weights()])
     return network
@@ -74,3 +78,49 @@ def test_what_is_no_number_is_refused() -> None:
     graph = onnx_graph.onnx_graph(of, [*weights[:-1], weights[-1] * np.nan])
     with pytest.raises(PipelineError, match="differ by nan"):
         parity.require_same(graph, networks.scoring(network), ROWS, MAX_TOKENS)
+
+
+TEXTS = [f"{'no ' * (row % 7)}film number {row}" for row in range(60)]
+
+
+def scorer_of(folder: Path, network: Any, of: ModelParams, tokenizer: SubwordTokenizer) -> Scorer:
+    VOCABULARY.parent.mkdir(parents=True)
+    tokenizer.save(VOCABULARY)
+    graph = onnx_graph.onnx_graph(of, network.get_weights())
+    for name, content in candidates.served_files({NETWORK: graph}, {NETWORK: 1.0}, None, MAX_TOKENS).items():
+        (folder / name).write_bytes(content)
+    return Scorer(folder)
+
+
+def left(rows: Sequence[np.ndarray], width: int) -> np.ndarray:
+    return np.array([[0] * (width - len(row)) + row.tolist() for row in rows], np.int32)
+
+
+def with_a_subword(rows: Sequence[np.ndarray], width: int) -> np.ndarray:
+    return np.array([row.tolist() + [1] * (width - len(row)) for row in rows], np.int32)
+
+
+def for_another_row(rows: Sequence[np.ndarray], width: int) -> np.ndarray:
+    return np.array([row.tolist() + [0] * (width - len(row)) for row in reversed(rows)], np.int32)
+
+
+@pytest.mark.parametrize("padded", [None, left, with_a_subword, for_another_row])
+def test_a_scorer_that_pads_otherwise_is_refused(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, padded: Callable[[Sequence[np.ndarray], int], np.ndarray] | None
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    of, tokenizer = params(), SubwordTokenizer(["no_", "film_", "number_"])
+    network = trained(of, tokenizer.vocabulary_size)
+    scorer = scorer_of(tmp_path, network, of, tokenizer)
+    token_ids = [np.array(tokenizer.encode(text, MAX_TOKENS), np.int32) for text in TEXTS]
+    if padded is None:
+        assert parity.require_served(scorer, networks.scoring(network), TEXTS, token_ids) < parity.TOLERANCE
+        return
+
+    def faulty(self: Scorer, rows: Sequence[np.ndarray]) -> np.ndarray:
+        width = max(map(len, rows))
+        return np.asarray(self._session.run(None, {"token_ids": padded(rows, width)})[0])
+
+    monkeypatch.setattr(Scorer, "_score", faulty)
+    with pytest.raises(PipelineError, match="the ONNX scorer gives probabilities that differ by"):
+        parity.require_served(scorer, networks.scoring(network), TEXTS, token_ids)
