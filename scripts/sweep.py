@@ -8,11 +8,12 @@ batches and the hidden tokens; so each seed has validation reviews of its own. A
 it is called again: with the next seed, the next stage, and a training with its next epoch; after another commit it
 begins anew.
 
-The result is `reports/noise.json`: mean and standard deviation over the seeds of each model's accuracy on validation,
-and of the models' difference at the same seed: a sweep does not look at the test split. MLflow has to hold the same
-figures as DVC, or the sweep fails. Beside them stands what the models of all seeds make of one and the same behavioural
-tests, those of this checkout, and what the gate says in behaviour of each pair of seeds of one model: they are equally
-well trained, so its margins should let nearly all of them pass.
+The result is `reports/noise.json`: mean and standard deviation over the seeds of each candidate's accuracy on
+validation, and of the candidates' difference at the same seed. MLflow has to hold the same figures as DVC, or the sweep
+fails. Beside them stands what the candidates of all seeds make of one and the same behavioural tests, those of this
+checkout, and what the gate says in behaviour of each pair of seeds of one candidate: they are equally well trained, so
+its margins should let nearly all of them pass.
+A sweep does not look at the test split, unless it is told to with `--test`, once everything is chosen.
 """
 
 import argparse
@@ -20,20 +21,32 @@ import json
 import statistics
 import subprocess
 from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from itertools import combinations, permutations
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
 from scipy.stats import chi2
 
 from pipeline.evaluation import behaviour
+from pipeline.evaluation.candidates import THRESHOLD
 from pipeline.project import checkouts, tables
 from pipeline.project.atomic import read_table, write_json
 from pipeline.project.checkouts import dvc, git
 from pipeline.project.errors import DataError, PipelineError, UsageError
 from pipeline.project.params import PARAMS_FILE, Params, load_params
-from pipeline.project.paths import BEHAVIOUR, LABELLED_POINTER, SPLIT_TABLES, candidate_folder, run_file, train_reports
+from pipeline.project.paths import (
+    BEHAVIOUR,
+    LABELLED_POINTER,
+    REVIEW_COLUMNS,
+    SPLIT_TABLES,
+    candidate_folder,
+    run_file,
+    train_reports,
+)
 from pipeline.project.run_command import run_command
 from pipeline.registry import behaviour_gate
 from pipeline.registry.behaviour_gate import Report
@@ -42,15 +55,17 @@ from pipeline.reporting.results import NOISE_REPORT
 from pipeline.retraining.retention import SWEEP_CLONE as CLONE
 from pipeline.served_model.loading import load_scorer
 from pipeline.tracking import runs
+from pipeline.tracking.fitted_runs import FITTED
 
 LEVEL = 0.05
 Measured = dict[str, dict[int, dict[str, float]]]
-"""Model → seed → accuracy by split, which is `validation`."""
+"""Candidate → seed → accuracy by split, `validation` and, where it was asked for, `test`."""
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", type=int, default=3, metavar="N", help="from that of params.yaml on (default 3)")
+    parser.add_argument("--test", action="store_true", help="score the test reviews too: a look at them")
     arguments = parser.parse_args()
     if arguments.seeds < 2:
         raise UsageError("--seeds: a deviation takes at least 2")
@@ -62,10 +77,15 @@ def main() -> None:
     seeds = range(params.seed, params.seed + arguments.seeds)
     for seed in seeds:
         if name(seed) not in experiments(head):
-            run(clone(head), head, seed, list(params.models))
-    found = experiments(head)
-    measured = {model: {seed: figures(found[name(seed)], model, seed) for seed in seeds} for model in params.models}
-    tested = behaviour_of({seed: found[name(seed)] for seed in seeds}, params)
+            run(clone(head), head, seed, params.candidates)
+    found = {seed: experiments(head)[name(seed)] for seed in seeds}
+    measured = {one: {seed: figures(found[seed], one, seed) for seed in seeds} for one in params.candidates}
+    tested = behaviour_of(found, params)
+    if arguments.test:
+        test = read_table(SPLIT_TABLES / "test.parquet", REVIEW_COLUMNS)
+        for one, seed, scorer in scorers(found, params.candidates):
+            right = (scorer.score(test["text"]).probability > THRESHOLD) == test["label"]
+            measured[one][seed]["test"] = float(right.mean())
     write_json(NOISE_REPORT, noise(params.dataset, head, measured) | {"behaviour": behaviour_noise(tested, params)})
     print(table(measured))
 
@@ -96,11 +116,12 @@ def clone(head: str) -> Path:
     return CLONE
 
 
-def run(folder: Path, head: str, seed: int, models: Sequence[str]) -> None:
-    """Runs the experiment of `seed` up to the evaluation of each model, and brings it here when it has succeeded."""
+def run(folder: Path, head: str, seed: int, candidates: Sequence[str]) -> None:
+    """Runs the experiment of `seed` up to each of the candidates, and brings it here when it has succeeded."""
     environment = checkouts.clone_environment(folder) | {"MLFLOW_TRACKING_URI": runs.tracking_uri()}
     command = [*checkouts.DVC, "exp", "run", "--name", name(seed), "--set-param", f"seed={seed}"]
-    done = subprocess.run([*command, *(f"evaluate@{model}" for model in models)], cwd=folder, env=environment)
+    stages = [one if one in FITTED else f"evaluate@{one}" for one in candidates]
+    done = subprocess.run([*command, *stages], cwd=folder, env=environment)
     if done.returncode:
         raise PipelineError(f"the experiment {name(seed)} failed; `make sweep` goes on with it")
     git("fetch", "--quiet", str(folder), f"+{refs(head)}*:{refs(head)}*")
@@ -153,28 +174,32 @@ def noise(dataset: str, commit: str, measured: Measured) -> dict[str, Any]:
 
 
 def behaviour_of(commits: Mapping[int, str], params: Params) -> dict[str, dict[int, Report]]:
-    """Returns what the candidates that experiments made of their models, by model and seed, make of the behavioural
-    tests.
+    """Returns what the candidates of experiments, by candidate and seed, make of the behavioural tests.
 
     Args:
         commits: by seed, those of the experiments, whose candidates are in DVC's cache.
     """
     suite = behaviour.read_suite(BEHAVIOUR)
     cases = suite.cases(read_table(SPLIT_TABLES / "validation.parquet", ("text",))["text"].tolist(), params.seed)
-    found: dict[str, dict[int, Report]] = {model: {} for model in params.models}
-    for model in params.models:
-        for seed, commit in commits.items():
-            with TemporaryDirectory() as temporary:
-                folder = Path(temporary) / model
-                dvc("get", ".", str(candidate_folder(model)), "--rev", commit, "--out", str(folder))
-                scored = _scored(folder)
-            found[model][seed] = behaviour.measure(suite, cases, scored)
+    found: dict[str, dict[int, Report]] = {one: {} for one in params.candidates}
+    for one, seed, scorer in scorers(commits, params.candidates):
+        found[one][seed] = behaviour.measure(suite, cases, partial(_probability, scorer))
     return found
 
 
-def _scored(folder: Path) -> behaviour.Scored:
-    scorer = load_scorer(folder)
-    return lambda texts: scorer.score(texts).probability
+def scorers(commits: Mapping[int, str], candidates: Sequence[str]) -> Iterator[tuple[str, int, Any]]:
+    """Yields each candidate of each experiment with its seed and its scorer."""
+    for one in candidates:
+        for seed, commit in commits.items():
+            with TemporaryDirectory() as temporary:
+                folder = Path(temporary) / one
+                dvc("get", ".", str(candidate_folder(one)), "--rev", commit, "--out", str(folder))
+                scorer = load_scorer(folder)
+            yield one, seed, scorer
+
+
+def _probability(scorer: Any, texts: Sequence[str]) -> NDArray[np.float64]:
+    return scorer.score(texts).probability
 
 
 def behaviour_noise(tested: Mapping[str, Mapping[int, Report]], params: Params) -> dict[str, Any]:

@@ -22,7 +22,7 @@ from pipeline.project import atomic
 from pipeline.project.errors import DataError, UsageError
 from pipeline.project.params import load_params
 from pipeline.project.paths import BEHAVIOUR, SPLIT_TABLES, VOCABULARY, candidate_folder, run_file, train_reports
-from pipeline.served_model.scorer import NETWORK
+from pipeline.served_model.scorer import NETWORK, Scorer
 from pipeline.served_model.tokenizer import SubwordTokenizer
 from pipeline.text.batching import pad
 from pipeline.text.vocabulary import build_vocabulary
@@ -181,6 +181,18 @@ def test_the_models_of_all_seeds_are_held_against_each_other_in_behaviour(
     assert found["largest_span"]["names"] == pytest.approx(max(spans), abs=1e-5)
     assert found["pairs"]["pairs"] == 4  # of each model both as challenger of the other
     assert found["pairs"]["margins"] == {"names": params.gate.behaviour.margin}
+
+
+def test_the_test_reviews_are_scored_where_it_is_asked_for(swept: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    test = pd.read_parquet(SAMPLE).tail(40)
+    atomic.write_table(swept / SPLIT_TABLES / "test.parquet", test)
+    run(monkeypatch, "--seeds", "2", "--test")
+    report = json.loads((swept / "reports/noise.json").read_text())
+    for model in MODELS:
+        scorers = {seed: Scorer(swept / f"trained/{model}-{seed}") for seed in SEEDS}
+        right = {seed: (one.score(test["text"]).probability > 0.5) == test["label"] for seed, one in scorers.items()}
+        assert report["models"][model]["test"]["values"] == {str(seed): one.mean() for seed, one in right.items()}
+        assert report["models"][model].keys() == {"validation", "test"}
 
 
 def test_figures_on_which_dvc_and_mlflow_disagree_are_refused(swept: Path, monkeypatch: pytest.MonkeyPatch) -> None:
