@@ -38,6 +38,7 @@ def page(found: Results, registry: Report, recurrence: Report, noise: Report | N
         rows=results.measured(found.models),
         promised={name: model.validation["sure"] for name, model in found.models.items()},
         verdict=rendering.verdict,
+        worsened=rendering.worsened(found),
         figures={name: Markup(on_page(svg)) for name, svg in _figures(found, recurrence).items()},
         data_docs=(DATA_DOCS / "index.html").relative_to(REPORT_PAGE.parent).as_posix(),
         registry=registry,

@@ -112,6 +112,38 @@ def behaviour_noise_sentence(noise: Report) -> str:
     )
 
 
+def worsened(results: Results) -> list[tuple[Report, Report, str]]:
+    """Returns the behavioural tests in which the challenger fails more often than the network that learnt from labels
+    alone, each with that network's result, the challenger's and where it comes from, empty where there is no such
+    network."""
+    alone = next((pair["second"] for pair in results.comparison["taught"]), None)
+    if alone is None:
+        return []
+    tests = {name: found["tests"] for name, found in results.behaviour.items()}
+    return [
+        (before, after, _origin(results, before, after, {name: tests[name][row] for name in tests}))
+        for row, (before, after) in enumerate(zip(tests[alone], tests[results.best.name], strict=True))
+        if after["failure_rate"] > before["failure_rate"]
+    ]
+
+
+def _origin(results: Results, before: Report, after: Report, by_candidate: dict[str, Report]) -> str:
+    """Says where a worsening comes from, as far as the reports can tell."""
+    if after.get("mean_span", 1.0) < before.get("mean_span", 0.0):
+        return (
+            f"the probability moves less, by {after['mean_span']:.2f} instead of {before['mean_span']:.2f} on average, "
+            "but crosses 0.5 more often"
+        )
+    parts = (results.best.training["params"].get("blend"), NGRAMS) if results.best.name == BLEND else ()
+    rates = {name: by_candidate[name]["failure_rate"] for name in parts if name in by_candidate}
+    if rates and max(rates.values()) >= after["failure_rate"]:
+        worst = max(rates, key=lambda name: rates[name])
+        others = "".join(f", {subject(name)} alone {rate:.0%}" for name, rate in rates.items() if name != worst)
+        return f"it comes with {subject(worst)}, alone {rates[worst]:.0%}{others}"
+    (low, _), (_, high) = after["interval"], before["interval"]
+    return "within what so few cases can tell apart" if low <= high else "not explained"
+
+
 def batching_sentence(results: Results) -> str:
     """Says what bucketing by length saves."""
     train = results.batching["train"]

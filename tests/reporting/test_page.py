@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -259,6 +260,48 @@ def test_a_card_fits_a_versions_description_and_is_whole_tables(reported: Path, 
     for part in ("Intended use", "known defects", "Results", "Behaviour", "Training", "Licence and citation"):
         assert re.search(rf"(?m)^## .*{part}", card)
     assert "\n\n\n" not in card and "  " not in card
+
+
+def rates(model: str, changed: dict[str, dict[str, Any]]) -> None:
+    """Gives the behavioural tests of these names other results."""
+
+    def edit(content: Any) -> None:
+        for test in content["tests"]:
+            test.update(changed.get(test["test"], {}))
+
+    edited(paths.behaviour_file(model), edit)
+
+
+def test_each_worsening_against_labels_alone_is_listed_with_its_origin(reported: Path) -> None:
+    assert rendering.worsened(results.read(CANDIDATES)) == []
+    alone, best = {"failure_rate": 0.1, "interval": [0.05, 0.2]}, {"failure_rate": 0.4, "interval": [0.3, 0.5]}
+    names = ("religion", "words of blame", "words of praise", "negated praise")
+    rates("single", dict.fromkeys(names, alone) | {"religion": alone | {"mean_span": 0.3}})
+    changed: dict[str, dict[str, Any]] = dict.fromkeys(names, best)
+    changed |= {"religion": best | {"mean_span": 0.1}, "words of praise": best | {"interval": [0.15, 0.5]}}
+    rates("stacked", changed | {"negated blame": {"failure_rate": 0.0}})
+    origins = {after["test"]: origin for _, after, origin in rendering.worsened(results.read(CANDIDATES))}
+    assert origins == {
+        "religion": "the probability moves less, by 0.10 instead of 0.30 on average, but crosses 0.5 more often",
+        "negated praise": "not explained",
+        "words of praise": "within what so few cases can tell apart",
+        "words of blame": "not explained",
+    }
+    page = "".join(Parsed(rendered()).text)
+    assert "In 4 of the" in page and "crosses 0.5 more often" in page
+
+
+def test_a_worsening_of_the_blend_is_looked_for_in_its_parts(reported: Path) -> None:
+    for of in (paths.behaviour_file, paths.metrics_file, paths.evaluated_file, paths.serving_file):
+        shutil.copy(of("ngrams"), of("blend"))
+    shutil.copytree(paths.train_reports("ngrams"), paths.train_reports("blend"))
+    edited(paths.train_reports("blend") / "training.json", lambda found: found["params"].update(blend="stacked"))
+    edited(paths.COMPARISON_REPORT, lambda found: found.update(best="blend"))
+    for model, rate in {"single": 0.1, "stacked": 0.2, "ngrams": 0.5, "blend": 0.4}.items():
+        rates(model, {"words of blame": {"failure_rate": rate}})
+    found = results.read([*CANDIDATES, "blend"])
+    ((_, _, origin),) = [one for one in rendering.worsened(found) if one[1]["test"] == "words of blame"]
+    assert origin == "it comes with the n-gram classifier, alone 50%, stacked alone 20%"
 
 
 def test_the_stages_write_the_cards_and_the_page_and_load_no_heavy_library(reported: Path) -> None:
