@@ -27,17 +27,24 @@ from pipeline.ngrams.classifier import fit_ngrams
 from pipeline.project import tables
 from pipeline.project.atomic import read_json, read_table, write_json
 from pipeline.project.params import ModelParams, Params, TeacherParams, load_params
-from pipeline.project.paths import CHECKPOINTS, REPORTS, SENTENCES, SPLIT_TABLES, TOKENS, TRAIN, UNLABELLED
+from pipeline.project.paths import (
+    CHECKPOINTS,
+    SENTENCES,
+    SPLIT_TABLES,
+    TOKENS,
+    TRAIN,
+    UNLABELLED,
+    VALIDATION_BATCHES,
+)
 from pipeline.project.run_command import run_command
-from pipeline.text.batching import Batch, Plan, pad
+from pipeline.reporting import results
+from pipeline.reporting.results import ABLATED, ABLATED_COURSE, ABLATIONS_REPORT
+from pipeline.text.batching import Plan, read_batches
 from pipeline.text.encoding import load_tokenizer
 from pipeline.text.token_arrays import TokenArray, read_tokens
 from pipeline.training import fitting, networks
 from pipeline.training.examples import Examples
 
-REPORT = REPORTS / "ablations.json"
-NETWORK, COURSE = "single", "single-labels"
-"""The network as it is taught, and as it learns from labels alone, in params.yaml."""
 BUDGETS = (1000, 500, 2500, 5000, None)
 """Labels, None is all: the one that most is asked of first."""
 SEEDS = (1, 2, 3)
@@ -88,12 +95,11 @@ def main() -> None:
     """Measures what is not measured yet, and prints the table."""
     params = load_params()
     print(f"training on {networks.prepare_device(seed=0, deterministic=params.train.deterministic)}", flush=True)
-    decides = [params.models[name].model_dump() for name in (NETWORK, COURSE)]
-    decides += [section.model_dump() for section in (params.ngrams, params.batch, params.train, params.tokenize)]
-    digest = hashlib.sha256(json.dumps([params.dataset, decides], sort_keys=True).encode()).hexdigest()
-    report = read_json(REPORT, ("params_sha256", "measured")) if REPORT.exists() else {}
-    if report.get("params_sha256") != digest:
-        report = {"dataset": params.dataset, "params_sha256": digest, "network": NETWORK, "measured": []}
+    depends = results.ablated(params)
+    report = read_json(ABLATIONS_REPORT, ("measured",)) if ABLATIONS_REPORT.exists() else {}
+    if report.get("params") != depends:
+        report = {"params": depends, "settings": len(list(settings())), "measured": []}
+        write_json(ABLATIONS_REPORT, report)
     known = [{name: one[name] for name in asdict(next(settings()))} for one in report["measured"]]
     data = Data()
     for setting in settings():
@@ -102,7 +108,7 @@ def main() -> None:
             continue
         print(f"{setting.what}, {setting.labels or 'all'} labels, seed {setting.seed}", flush=True)
         report["measured"].append(described | measure(setting, data, params))
-        write_json(REPORT, report)
+        write_json(ABLATIONS_REPORT, report)
     print(table(report["measured"]))
 
 
@@ -125,7 +131,7 @@ def measure(setting: Setting, data: Data, params: Params) -> dict[str, Any]:
     ngrams = fit_ngrams(labelled, label, max_ngram=params.ngrams.max_ngram, regularization=params.ngrams.regularization)
     by_ngrams = (ngrams.logits(data.texts["test"]) > 0) == test_label
     examples = learnt(setting, data, known, labelled, label, params)
-    own = params.models[NETWORK if UNLABELLED in setting.texts else COURSE]
+    own = params.models[ABLATED if UNLABELLED in setting.texts else ABLATED_COURSE]
     if UNLABELLED not in setting.texts:
         own = own.model_copy(update={"epochs": max(own.epochs, ceil(FEWEST_STEPS / examples.plan.steps))})
     by_network = (trained(own, examples, data.tokens["test"], params, setting) > 0) == test_label
@@ -183,10 +189,9 @@ def trained(
     keras.utils.set_random_seed(setting.seed)
     network = networks.accelerate(networks.build_model(own, load_tokenizer().vocabulary_size))
     fitting.compile_model(network, own, params.train, epoch_steps=examples.plan.steps)
-    # `fit` watches a validation batch: one without a label that means anything.
-    watched = [Batch(pad([examples.token_ids[0]]), np.zeros(1, np.int8), ["none"])]
     name = hashlib.sha256(json.dumps(asdict(setting)).encode()).hexdigest()[:16]
     state = CHECKPOINTS / "ablations" / f"{name}.npz"
+    watched = read_batches(VALIDATION_BATCHES)  # decides nothing
     fitting.fit(network, examples, watched, params=own, seed=setting.seed, state=state, on_epoch=lambda _: None)
     found = logits_of(networks.scoring(network), test)
     state.unlink()

@@ -30,8 +30,10 @@ BESIDE_THE_IMPORTS = {
 READ_ELSEWHERE = {
     "register": [f"pipeline/registry/{name}.py" for name in ("challenge", "contest", "yardsticks")],
     **{key: ["pipeline/evaluation/candidates.py"] for key in ("blend", "evaluate", "ngrams")},
+    "report": ["pipeline/reporting/results.py"],
 }
 """Where a stage hands all params on: the modules that read them."""
+MEASURED_BY_HAND = ("reports/ablations.json", "reports/noise.json")
 PARAMS_OF_ONE = {("teach", "teachers"): "teachers.${key}", ("train", "teachers"): "teachers.${item.learns_from}"}
 """Where a stage reads one entry of a section."""
 
@@ -143,7 +145,7 @@ def recorded(tmp_path_factory: pytest.TempPathFactory) -> Path:
                     (path / "train.parquet").write_text(f"{stage} {key}")
                     for split in ("test", "validation", "fresh", "corrections", "unlabelled", "sentences"):
                         (path / f"{split}.parquet").write_text(split)
-    for missing in ("data/labelled/README.md", "data/evaluation_sets/README.md", "reports/noise.json"):
+    for missing in ("data/labelled/README.md", "data/evaluation_sets/README.md", *MEASURED_BY_HAND):
         (folder / missing).parent.mkdir(parents=True, exist_ok=True)
         (folder / missing).write_text("{}")
     run(folder, "commit", "--force", "--quiet")

@@ -38,7 +38,7 @@ def test_the_committed_card_and_page_are_those_of_the_committed_reports(monkeypa
     no_registry = {"decision": "not registered", "reason": "its report is not in git"}
     recurrence = atomic.read_json(paths.RECURRENCE_REPORT)
     noise = results.read_noise(params.dataset)
-    again = sections(page(found, no_registry, recurrence, noise, params.dataset))
+    again = sections(page(found, no_registry, recurrence, noise, results.read_ablations(params), params.dataset))
     committed = sections(paths.REPORT_PAGE.read_text())
     assert again.keys() == committed.keys()
     for name in again.keys() - {"brief", "flipped", "changes"}:  # which tell of the registry

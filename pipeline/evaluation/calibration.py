@@ -7,6 +7,8 @@ One part alone is temperature scaling (Guo et al. 2017, "On Calibration of Moder
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.project.errors import PipelineError
+
 FOLDS = 5
 _BOUNDS = (0.01, 10.0)
 """Of a weight: where the parts are never wrong, it would grow without end."""
@@ -18,6 +20,9 @@ def fit(label: NDArray[np.integer], logits: NDArray[np.float64]) -> NDArray[np.f
     Args:
         label: <int>[rows], 0 or 1.
         logits: <float64>[rows, parts], of reviews that no part was fitted to.
+
+    Raises:
+        PipelineError: a logit is not finite.
     """
     from scipy.optimize import minimize
     from scipy.special import expit
@@ -30,6 +35,8 @@ def fit(label: NDArray[np.integer], logits: NDArray[np.float64]) -> NDArray[np.f
         return float(np.logaddexp(0, -margin).mean()), slope @ logits
 
     begun = np.full(logits.shape[1], 1 / logits.shape[1])
+    if not np.isfinite(logits).all():
+        raise PipelineError("a part gives logits that are not finite, so there are no weights to fit")
     return np.asarray(minimize(loss, begun, jac=True, method="L-BFGS-B", bounds=[_BOUNDS] * len(begun)).x)
 
 

@@ -134,5 +134,31 @@ def by_length(groups: Sequence[Mapping[str, Any]], named: Callable[[str], str] =
     return svg.getvalue()
 
 
+def labels_pay(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Draws test accuracy by number of labels, of the network taught and on labels alone and of the n-grams on the same
+    labels: a dot each seed, the line through their means.
+
+    Args:
+        rows: of `results.read_ablations`.
+    """
+    ways = {"taught": "taught", "n-grams on the same labels": "taught", "labels alone": "labels alone"}
+    with drawing("Test accuracy by number of labels, with the other reviews unlabelled") as (axes, svg):
+        for colour, (name, what) in _coloured(ways.items()):
+            found = [row for row in rows if row["what"] == what]
+            seeds = [list(row["ngrams" if name.startswith("n-grams") else "accuracy"].values()) for row in found]
+            labels = [row["labelled"] for row in found]
+            axes.plot(labels, [np.mean(each) for each in seeds], "-", color=colour, label=name)
+            for count, each in zip(labels, seeds, strict=True):
+                axes.plot([count] * len(each), each, "o", color=colour, markersize=3.5)
+        ticks = sorted({row["labelled"] for row in rows})
+        axes.set_xscale("log")
+        axes.set_xticks(ticks, [f"{tick:,}" for tick in ticks])
+        axes.minorticks_off()
+        axes.set(title="How much labelling pays", xlabel="labelled reviews")
+        axes.yaxis.set_major_formatter("{x:.0%}")
+        axes.legend()
+    return svg.getvalue()
+
+
 def _coloured(things: Iterable[Any]) -> Iterable[tuple[str, Any]]:
     return zip(cycle(SERIES), things, strict=False)

@@ -19,7 +19,14 @@ _PREFIXES_SHOWN = {"md5.": "md5 of ", "version.": ""}
 _MEASURED = {"test_accuracy": "test accuracy", "val_accuracy": "validation accuracy"}
 
 
-def page(found: Results, registry: Report, recurrence: Report, noise: Report | None, dataset: str) -> str:
+def page(
+    found: Results,
+    registry: Report,
+    recurrence: Report,
+    noise: Report | None,
+    ablations: Report | None,
+    dataset: str,
+) -> str:
     """Returns the page as HTML.
 
     Args:
@@ -27,6 +34,7 @@ def page(found: Results, registry: Report, recurrence: Report, noise: Report | N
         registry: `challenge.register`'s report.
         recurrence: `gradient_reach.study`'s.
         noise: `results.read_noise`'s.
+        ablations: `results.read_ablations`'s.
         dataset: name of the data set.
     """
     return rendering.render(
@@ -39,13 +47,15 @@ def page(found: Results, registry: Report, recurrence: Report, noise: Report | N
         promised={name: model.validation["sure"] for name, model in found.models.items()},
         verdict=rendering.verdict,
         worsened=rendering.worsened(found),
-        figures={name: Markup(on_page(svg)) for name, svg in _figures(found, recurrence).items()},
+        figures={name: Markup(on_page(svg)) for name, svg in _figures(found, recurrence, ablations).items()},
         data_docs=(DATA_DOCS / "index.html").relative_to(REPORT_PAGE.parent).as_posix(),
         registry=registry,
         flips=_flips(found, registry),
         changes=_changes(registry),
         recurrence=recurrence,
         noise=noise,
+        ablations=ablations,
+        ablated=results.ABLATED,
         cells=study_charts.CELL_NAMES,
         provenance=_provenance(found),
         sentences={
@@ -57,7 +67,7 @@ def page(found: Results, registry: Report, recurrence: Report, noise: Report | N
     )
 
 
-def _figures(found: Results, recurrence: Report) -> dict[str, str]:
+def _figures(found: Results, recurrence: Report, ablations: Report | None) -> dict[str, str]:
     metrics = {rendering.named(name): model.metrics for name, model in found.models.items()}
     histories = {name: found.table(name, "history") for name in found.networks}
     studies = {name: model.padding for name, model in found.models.items() if model.padding}
@@ -82,6 +92,7 @@ def _figures(found: Results, recurrence: Report) -> dict[str, str]:
         "gradients_untrained": study_charts.gradients(recurrence, "untrained"),
         "gradients_trained": study_charts.gradients(recurrence, "trained"),
         **{name: draw() for name, draw in networks.items() if histories},
+        **({"labels_pay": charts.labels_pay(ablations["rows"])} if ablations else {}),
         **{f"gates of {name}": study_charts.gates(followed, name) for name, followed in gates.items()},
     }
 

@@ -1,6 +1,7 @@
 """How results are put into words: the sentences that several readers share, number formats, and templates."""
 
-from collections.abc import Sequence
+import statistics
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,7 @@ def render(template: str, **values: Any) -> str:
         "fixed": lambda value, digits=4: f"{value:.{digits}f}",
         "percent": lambda value, digits=1: f"{value:.{digits}%}",
         "span": lambda interval, digits=4: f"{interval[0]:.{digits}f} to {interval[1]:.{digits}f}",
+        "over_seeds": over_seeds,
         "tiny": tiny,
         "named": named,
         "words": lambda name: name.replace("_", " "),
@@ -41,6 +43,12 @@ def render(template: str, **values: Any) -> str:
 def points(value: float) -> str:
     """Returns a difference of accuracies in percentage points with its sign."""
     return f"{100 * value:+.2f}".replace("-", "−")
+
+
+def over_seeds(values: Mapping[Any, float]) -> str:
+    """Returns the mean of values by seed and, where there are several, the lowest and the highest."""
+    mean = f"{statistics.mean(values.values()):.4f}"
+    return f"{mean} ({min(values.values()):.4f} to {max(values.values()):.4f})" if len(values) > 1 else mean
 
 
 def tiny(value: float) -> str:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from pipeline.project.atomic import read_json
 from pipeline.project.errors import DataError
+from pipeline.project.params import Params
 from pipeline.project.paths import (
     BATCHING_REPORT,
     COMPARISON_REPORT,
@@ -30,6 +31,10 @@ if TYPE_CHECKING:
 
 NOISE_REPORT = REPORTS / "noise.json"
 """What `make sweep` measured; no stage writes it."""
+ABLATIONS_REPORT = REPORTS / "ablations.json"
+"""What `make ablations` measured so far; no stage writes it."""
+ABLATED, ABLATED_COURSE = "single", "single-labels"
+"""The network of the ablations as it is taught, and as it learns from labels alone, in params.yaml."""
 
 Report = dict[str, Any]
 
@@ -135,6 +140,42 @@ def read_noise(dataset: str) -> Report | None:
         if (train_reports(name) / "training.json").exists()
     )
     return noise if noise["dataset"] == dataset and stand else None
+
+
+def ablated(params: Params) -> Report:
+    """Returns the params on which the ablations depend, by section."""
+    return {
+        "dataset": params.dataset,
+        "models": {name: params.models[name].model_dump() for name in (ABLATED, ABLATED_COURSE)},
+        "ngrams": params.ngrams.model_dump(),
+        "batch": params.batch.model_dump(),
+        "train": params.train.model_dump(),
+        "tokenize": params.tokenize.model_dump(),
+    }
+
+
+def read_ablations(params: Params) -> Report | None:
+    """Returns what the ablations measured so far, None where they were not measured with these params: `rows`, one each
+    way of learning and number of labels, fewer labels first, and how many settings are `left`.
+
+    A row has `what` is learnt from, `labels` (None: all), `labelled` reviews, and by seed the test accuracies
+    `accuracy` of the network and `ngrams` of the classifier on the same labels.
+    """
+    if not ABLATIONS_REPORT.exists() or not {ABLATED, ABLATED_COURSE} <= params.models.keys():
+        return None
+    report = read_json(ABLATIONS_REPORT, ("params", "settings", "measured"))
+    if report["params"] != ablated(params) or not report["measured"]:
+        return None
+    rows: dict[tuple[int, str], Report] = {}
+    for one in report["measured"]:
+        row = rows.setdefault(
+            (one["labelled"], one["what"]),
+            {name: one[name] for name in ("what", "labels", "labelled")} | {"accuracy": {}, "ngrams": {}},
+        )
+        for name in ("accuracy", "ngrams"):
+            row[name][one["seed"]] = one[name]
+    left = report["settings"] - len(report["measured"])
+    return {"rows": [rows[place] for place in sorted(rows)], "left": left}
 
 
 def measured(candidates: Iterable[str]) -> list[tuple[str, Report, Report]]:

@@ -15,7 +15,8 @@ def main() -> None:
     registry = read_json(REGISTRY_REPORT, ("decision", "reason"))
     recurrence = read_json(RECURRENCE_REPORT, ("cells", "steps"))
     noise = results.read_noise(params.dataset)
-    write_text(REPORT_PAGE, page(found, registry, recurrence, noise, params.dataset))
+    ablations = results.read_ablations(params)
+    write_text(REPORT_PAGE, page(found, registry, recurrence, noise, ablations, params.dataset))
     print(f"report: {REPORT_PAGE}")
 
 

@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from pipeline.evaluation import calibration
 from pipeline.evaluation.metrics import binary_metrics
+from pipeline.project.errors import PipelineError
 
 LEAST, MOST = 0.01, 10.0
 
@@ -78,6 +79,22 @@ def test_no_other_weight_costs_less(rows: list[tuple[int, float, float]]) -> Non
 def test_where_a_part_is_never_wrong_its_weight_stays_finite() -> None:
     assert calibration.fit(np.array([0, 1]), np.array([[-1.0], [1.0]])) == pytest.approx([MOST])
     assert calibration.fit(np.array([0, 1]), np.array([[1.0], [-1.0]])) == pytest.approx([LEAST])
+
+
+@pytest.mark.parametrize("wrong", [np.nan, np.inf])
+def test_logits_that_are_not_finite_have_no_weights(wrong: float) -> None:
+    label, logits = planted(60, 6, 2.0, 0.7)
+    logits[3, 1] = wrong
+    with pytest.raises(PipelineError, match="not finite"):
+        calibration.fit(label, logits)
+
+
+@pytest.mark.parametrize("scale", [1e-3, 1e3])
+def test_a_weight_within_its_bounds_is_found_whatever_the_size_of_the_logits(scale: float) -> None:
+    """What others' fits did not (gpleiss/temperature_scaling, issues 29 and 34): they stopped before the minimum."""
+    label, logits = planted(20_000, 8, scale)
+    (weight,) = calibration.fit(label, logits)
+    assert weight == pytest.approx(np.clip(1 / scale, LEAST, MOST), rel=0.03)
 
 
 @pytest.mark.parametrize("row", [0, 7, 41])

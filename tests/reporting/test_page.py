@@ -49,7 +49,8 @@ def ask_for(project: Path, models: list[str]) -> None:
 def rendered() -> str:
     registry = atomic.read_json(paths.REGISTRY_REPORT)
     recurrence = atomic.read_json(paths.RECURRENCE_REPORT)
-    return page(results.read(CANDIDATES), registry, recurrence, results.read_noise(DATASET), DATASET)
+    noise, ablations = results.read_noise(DATASET), results.read_ablations(load_params())
+    return page(results.read(CANDIDATES), registry, recurrence, noise, ablations, DATASET)
 
 
 def edited(path: Path, edit: Callable[[Any], None]) -> None:
@@ -262,6 +263,18 @@ def test_a_card_fits_a_versions_description_and_is_whole_tables(reported: Path, 
     assert "\n\n\n" not in card and "  " not in card
 
 
+def test_what_labelling_pays_is_told_as_far_as_it_is_measured(reported: Path) -> None:
+    assert "How much labelling pays" not in rendered()
+    row = {"what": "taught", "labels": 1000, "labelled": 1000, "accuracy": {1: 0.8601, 2: 0.8705}, "ngrams": {1: 0.85}}
+    whole = row | {"labels": None, "labelled": 22301}
+    registry, recurrence = (atomic.read_json(file) for file in (paths.REGISTRY_REPORT, paths.RECURRENCE_REPORT))
+    ablations = {"rows": [row, whole], "left": 7}
+    html = page(results.read(CANDIDATES), registry, recurrence, None, ablations, DATASET)
+    text = " ".join("".join(Parsed(html).text).split())
+    for said in ("0.8653 (0.8601 to 0.8705)0.8500", "all 22,301", "7 more settings to measure"):
+        assert said in text, said
+
+
 def rates(model: str, changed: dict[str, dict[str, Any]]) -> None:
     """Gives the behavioural tests of these names other results."""
 
@@ -327,7 +340,7 @@ def test_a_third_model_stands_wherever_the_two_do(project: Path) -> None:
     ask_for(project, [*MODELS, "another"])
     found = results.read([*CANDIDATES, "another"])
     registry, recurrence = (atomic.read_json(file) for file in (paths.REGISTRY_REPORT, paths.RECURRENCE_REPORT))
-    html = page(found, registry, recurrence, None, DATASET)
+    html = page(found, registry, recurrence, None, None, DATASET)
     assert f"{found.models['another'].metrics['accuracy']:.4f}" in html
     assert html.count("another") > html.count("single") / 2
     assert "another" in summary.table() and "# Model card: another" in model_card(found, "another", DATASET)
