@@ -70,8 +70,8 @@ def read_entry(name: str, entry: EvaluationSet) -> LabelledTexts:
 
 def measure(found: LabelledTexts, probability: NDArray[np.float64], known: Set[str] | None = None) -> dict[str, Any]:
     """Returns `reviews`, `accuracy` with its 95% `interval` (Wilson 1927), `unusable_rows`, `also_in_train`, how many
-    of the texts are `known`, None where that is not said, and where there are pairs how many `pairs` there are and the
-    share `both_right`.
+    of the texts are `known`, None where that is not said, where only some are known the `accuracy` and `interval` on
+    the `others`, and where there are pairs how many `pairs` there are and the share `both_right`.
 
     Args:
         probability: <float64>[rows], of positive.
@@ -83,14 +83,19 @@ def measure(found: LabelledTexts, probability: NDArray[np.float64], known: Set[s
         if pair:
             together.setdefault(pair, []).append(is_right)
     pairs = [all(both) for both in together.values() if len(both) > 1]
+    other = np.array([known is not None and key(text) not in known for text in found.text])
     return {
         "reviews": len(right),
-        "accuracy": float(right.mean()),
-        "interval": wilson_interval(int(right.sum()), len(right)),
+        **_share(right),
         "unusable_rows": sum(found.unusable.values()),
-        "also_in_train": None if known is None else sum(key(text) in known for text in found.text),
+        "also_in_train": None if known is None else int((~other).sum()),
+        **({"others": _share(right[other])} if 0 < other.sum() < len(other) else {}),
         **({"pairs": len(pairs), "both_right": float(np.mean(pairs))} if pairs else {}),
     }
+
+
+def _share(right: NDArray[np.bool_]) -> dict[str, Any]:
+    return {"accuracy": float(right.mean()), "interval": wilson_interval(int(right.sum()), len(right))}
 
 
 def report(
@@ -121,7 +126,11 @@ def sentences(measured: Mapping[str, Any], unusable: Mapping[str, int]) -> str:
     if sure := measured.get("sure"):
         lines.append(f"sure of {sure['share']:.1%} of its answers" + _right(sure))
     if measured["also_in_train"]:
-        lines.append(f"{measured['also_in_train']:,} of the texts stand among the training reviews: there it is memory")
+        known = f"{measured['also_in_train']:,} of the texts stand among the training reviews: there it is memory"
+        if others := measured.get("others"):
+            low, high = others["interval"]
+            known += f"; on the others accuracy is {others['accuracy']:.4f} ({low:.4f} to {high:.4f})"
+        lines.append(known)
     if unusable:
         most = "; ".join(f"{count:,} × {reason}" for reason, count in Counter(unusable).most_common(5))
         lines.append(f"{measured['unusable_rows']:,} rows cannot be used: {most}")

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from pipeline.data.copies import key
 from pipeline.evaluation.evaluation_sets import measure, read_set, report, sentences
 from pipeline.project.errors import DataError
 from pipeline.project.params import EvaluationSet
@@ -50,7 +51,8 @@ def test_rows_and_pairs_are_measured_and_what_cannot_be_used_is_counted(tmp_path
     assert said[0].startswith("accuracy 0.7500 on 4 texts (95% interval 0.3006 to 0.9544)")
     assert said[1:3] == [
         "both right in 50.0% of 2 pairs",
-        "1 of the texts stand among the training reviews: there it is memory",
+        "1 of the texts stand among the training reviews: there it is memory; on the others accuracy is 0.6667 "
+        "(0.2077 to 0.9385)",
     ]
     assert said[3] == "2 rows cannot be used: 1 × the label is none of Negative, Positive; 1 × the text is blank"
 
@@ -58,6 +60,12 @@ def test_rows_and_pairs_are_measured_and_what_cannot_be_used_is_counted(tmp_path
 def test_without_pairs_there_are_none(tmp_path: Path) -> None:
     found = read_set(write(tmp_path / "own.tsv"), ENTRY.model_copy(update={"pair": None}))
     assert "pairs" not in measure(found, np.zeros(4))
+
+
+@pytest.mark.parametrize("known", [None, set(), {key(text) for _, text, _ in ROWS[:4]}])
+def test_without_known_or_other_texts_there_are_no_others(tmp_path: Path, known: set[str] | None) -> None:
+    found = read_set(write(tmp_path / "own.tsv"), ENTRY)
+    assert "others" not in measure(found, np.zeros(4), known)
 
 
 def test_labels_and_columns_unless_an_entry_says_otherwise(tmp_path: Path) -> None:
