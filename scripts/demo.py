@@ -27,8 +27,8 @@ BIN = Path(sys.executable).parent
 # What the real run left behind in git is about other data.
 LEFT_OUT = ("reports/", "dvc.lock", "data/labelled/reviews.dvc", ".dvc/config.local")
 NOT_OURS = ("/.git", "/.dvc/tmp/", "/.dvc/cache/", "/.dvc/plots/page.html")
-MEASURED = "reports/noise.json"
-"""No stage writes it, and `report` reads it: it says itself which data set it is of."""
+MEASURED = ("reports/ablations.json", "reports/noise.json")
+"""No stage writes them, and `report` reads them: they say themselves which data set they are of."""
 EPOCHS = 2
 """Of each network, at most."""
 
@@ -50,7 +50,7 @@ def environment(folder: Path) -> dict[str, str]:
 
 def copy_checkout(folder: Path) -> None:
     """Makes `folder` a copy of this checkout that uses the sample; what a pipeline made there stays."""
-    files = [name for name in own_files() if name == MEASURED or not name.startswith(LEFT_OUT)]
+    files = [name for name in own_files() if name in MEASURED or not name.startswith(LEFT_OUT)]
     shutil.rmtree(folder / "pipeline", ignore_errors=True)  # a module that was removed must not live on
     for name in files:
         (folder / name).parent.mkdir(parents=True, exist_ok=True)

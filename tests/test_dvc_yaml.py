@@ -14,6 +14,8 @@ import pytest
 from conftest import ROOT
 from ruamel.yaml import YAML
 
+from scripts import demo
+
 STAGES = YAML(typ="safe").load((ROOT / "dvc.yaml").read_text())["stages"]
 PLUMBING = ("pipeline/project/", "pipeline/tracking/")
 """Decides where and how something is written, locked, logged or told, never what an output says."""
@@ -33,7 +35,6 @@ READ_ELSEWHERE = {
     "report": ["pipeline/reporting/results.py"],
 }
 """Where a stage hands all params on: the modules that read them."""
-MEASURED_BY_HAND = ("reports/ablations.json", "reports/noise.json")
 PARAMS_OF_ONE = {("teach", "teachers"): "teachers.${key}", ("train", "teachers"): "teachers.${item.learns_from}"}
 """Where a stage reads one entry of a section."""
 
@@ -145,7 +146,7 @@ def recorded(tmp_path_factory: pytest.TempPathFactory) -> Path:
                     (path / "train.parquet").write_text(f"{stage} {key}")
                     for split in ("test", "validation", "fresh", "corrections", "unlabelled", "sentences"):
                         (path / f"{split}.parquet").write_text(split)
-    for missing in ("data/labelled/README.md", "data/evaluation_sets/README.md", *MEASURED_BY_HAND):
+    for missing in ("data/labelled/README.md", "data/evaluation_sets/README.md", *demo.MEASURED):
         (folder / missing).parent.mkdir(parents=True, exist_ok=True)
         (folder / missing).write_text("{}")
     run(folder, "commit", "--force", "--quiet")

@@ -47,7 +47,7 @@ def test_the_files_of_the_project_are_those_that_git_tracks_or_would_track() -> 
 def test_a_project_from_a_zip_is_copied_without_what_was_made_in_it(unzipped: Path, tmp_path: Path) -> None:
     demo.copy_checkout(tmp_path / "copy")
     copied = {str(file.relative_to(tmp_path / "copy")) for file in (tmp_path / "copy").rglob("*") if file.is_file()}
-    assert {"dvc.yaml", "params.yaml", "pipeline/cli.py", "reports/noise.json", ".dvc/config"} <= copied
+    assert {"dvc.yaml", "params.yaml", "pipeline/cli.py", *demo.MEASURED, ".dvc/config"} <= copied
     assert (
         not {"data/raw/x", "models/single/x", "mlflow.db-wal", ".git", ".venv/pip", ".dvc/tmp/x", "dvc.lock"} & copied
     )
