@@ -55,7 +55,9 @@ def test_the_committed_models_have_the_designs_parameters(name: str, parameters:
 def test_the_committed_models_have_the_designs_layers() -> None:
     kinds = {name: [type(layer).__name__ for layer in build_model(MODELS[name], 100).layers] for name in MODELS}
     assert kinds["single"] == ["InputLayer", "Embedding", "Bidirectional", "Dense", "Dense"]
-    assert kinds["stacked"][2:] == ["Bidirectional", "Bidirectional", "Dense", "Dropout", "Dense"]
+    assert kinds["stacked"][2:] == ["Bidirectional", "Bidirectional", "Dense", "Dense"]
+    dropped = build_model(MODELS["stacked"].model_copy(update={"dropout": 0.5}), 100)
+    assert [type(layer).__name__ for layer in dropped.layers][-3:] == ["Dense", "Dropout", "Dense"]
 
 
 @pytest.mark.parametrize("cell", ["lstm", "gru", "simple_rnn"])
