@@ -21,14 +21,11 @@ import json
 import statistics
 import subprocess
 from collections.abc import Iterator, Mapping, Sequence
-from functools import partial
 from itertools import combinations, permutations
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
 from scipy.stats import chi2
 
 from pipeline.evaluation import behaviour
@@ -78,13 +75,17 @@ def main() -> None:
     for seed in seeds:
         if name(seed) not in experiments(head):
             run(clone(head), head, seed, params.candidates)
-    found = {seed: experiments(head)[name(seed)] for seed in seeds}
+    known = experiments(head)
+    found = {seed: known[name(seed)] for seed in seeds}
     measured = {one: {seed: figures(found[seed], one, seed) for seed in seeds} for one in params.candidates}
-    tested = behaviour_of(found, params)
-    if arguments.test:
-        test = read_table(SPLIT_TABLES / "test.parquet", REVIEW_COLUMNS)
-        for one, seed, scorer in scorers(found, params.candidates):
-            right = (scorer.score(test["text"]).probability > THRESHOLD) == test["label"]
+    test = read_table(SPLIT_TABLES / "test.parquet", REVIEW_COLUMNS) if arguments.test else None
+    suite = behaviour.read_suite(BEHAVIOUR)
+    cases = suite.cases(read_table(SPLIT_TABLES / "validation.parquet", ("text",))["text"].tolist(), params.seed)
+    tested: dict[str, dict[int, Report]] = {one: {} for one in params.candidates}
+    for one, seed, scored in loaded(found, params.candidates):
+        tested[one][seed] = behaviour.measure(suite, cases, scored)
+        if test is not None:
+            right = (scored(test["text"].tolist()) > THRESHOLD) == test["label"]
             measured[one][seed]["test"] = float(right.mean())
     write_json(NOISE_REPORT, noise(params.dataset, head, measured) | {"behaviour": behaviour_noise(tested, params)})
     print(table(measured))
@@ -173,33 +174,24 @@ def noise(dataset: str, commit: str, measured: Measured) -> dict[str, Any]:
     }
 
 
-def behaviour_of(commits: Mapping[int, str], params: Params) -> dict[str, dict[int, Report]]:
-    """Returns what the candidates of experiments, by candidate and seed, make of the behavioural tests.
+def loaded(commits: Mapping[int, str], names: Sequence[str]) -> Iterator[tuple[str, int, behaviour.Scored]]:
+    """Yields each candidate of each experiment with its seed and what scores with it.
 
     Args:
         commits: by seed, those of the experiments, whose candidates are in DVC's cache.
     """
-    suite = behaviour.read_suite(BEHAVIOUR)
-    cases = suite.cases(read_table(SPLIT_TABLES / "validation.parquet", ("text",))["text"].tolist(), params.seed)
-    found: dict[str, dict[int, Report]] = {one: {} for one in params.candidates}
-    for one, seed, scorer in scorers(commits, params.candidates):
-        found[one][seed] = behaviour.measure(suite, cases, partial(_probability, scorer))
-    return found
-
-
-def scorers(commits: Mapping[int, str], candidates: Sequence[str]) -> Iterator[tuple[str, int, Any]]:
-    """Yields each candidate of each experiment with its seed and its scorer."""
-    for one in candidates:
+    for one in names:
         for seed, commit in commits.items():
             with TemporaryDirectory() as temporary:
                 folder = Path(temporary) / one
                 dvc("get", ".", str(candidate_folder(one)), "--rev", commit, "--out", str(folder))
-                scorer = load_scorer(folder)
-            yield one, seed, scorer
+                scored = _scored(folder)
+            yield one, seed, scored
 
 
-def _probability(scorer: Any, texts: Sequence[str]) -> NDArray[np.float64]:
-    return scorer.score(texts).probability
+def _scored(folder: Path) -> behaviour.Scored:
+    scorer = load_scorer(folder)
+    return lambda texts: scorer.score(texts).probability
 
 
 def behaviour_noise(tested: Mapping[str, Mapping[int, Report]], params: Params) -> dict[str, Any]:
