@@ -99,7 +99,7 @@ def test_files_of_different_texts_are_refused(tmp_path: Path, name: str) -> None
         read_tokens(folder)
 
 
-@pytest.mark.parametrize("offsets", [[], [1, 3], [0, 3, 3, 1], [0, 2, 1, 3], [[0, 2, 3]], 3])
+@pytest.mark.parametrize("offsets", [[], [1, 3], [0, 3, 3, 1], [0, 2, 1, 3], [[0, 2, 3]], 3, [1, 2, 3], [0, 4, 3]])
 def test_offsets_that_are_none_are_refused(tmp_path: Path, offsets: object) -> None:
     folder = tmp_path / "train"
     write(folder, [[1, 2], [3]], ["a", "b"], [0, 1], 300)
