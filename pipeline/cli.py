@@ -42,7 +42,7 @@ def ui(
     uri = runs.tracking_uri()
     served = uri.startswith("http")  # by somebody else
     if not served:
-        from pipeline.serving.server import listen
+        from pipeline.serving.server.listening import listen
 
         listen(host, port).close()  # the addresses below are of this server, not of one that has the port already
     client = runs.connect()
@@ -166,11 +166,29 @@ def serve(
     model: ModelUri = None,
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(help="Port on this machine; 0 takes a free one.", min=0, max=65535)] = 5001,
+    pin: Annotated[
+        bool, typer.Option("--pin", help="Stay on the version found now; else follow the champion.")
+    ] = False,
+    token_file: Annotated[Path | None, typer.Option(help="File with the bearer token that requests must have.")] = None,
+    no_auth: Annotated[bool, typer.Option("--no-auth", help="Beyond this machine, ask for no token.")] = False,
+    allow_host: Annotated[list[str], typer.Option(help="Another name that requests may ask for.")] = [],  # noqa: B006
+    drain: Annotated[float, typer.Option(help="Seconds to go on after SIGTERM, not ready any more.", min=0)] = 5,
+    poll: Annotated[float, typer.Option(help="Seconds between two looks for another champion.", min=0.1)] = 10,
 ) -> None:
-    """Serve a model over HTTP with MLflow's scoring server: POST reviews to /invocations."""
-    from pipeline.serving import server
+    """Serve a model over HTTP, by default the champion: POST reviews to /invocations, or as /v2 of Open Inference."""
+    from pipeline.serving.server import run
 
-    server.serve(model, host, port)
+    run.serve(
+        model,
+        host,
+        port,
+        pinned=pin,
+        token_file=token_file,
+        open_to_all=no_auth,
+        hosts=allow_host,
+        drain_s=drain,
+        poll_s=poll,
+    )
 
 
 @app.command()

@@ -37,6 +37,13 @@ class Model(Protocol):
         """Returns a named tuple of arrays, `columns`; raises UnencodableText."""
 
 
+class LightModel(Model, Protocol):
+    """One that needs neither MLflow nor TensorFlow."""
+
+    def encode(self, texts: Sequence[str]) -> Sequence[Any]:
+        """Returns the token ids of each text; raises UnencodableText."""
+
+
 def columns(model: Model) -> tuple[str, ...]:
     """Returns the names of what a model says of a text: SCORES, and `sure` of versions that have a promise."""
     return SCORES if isinstance(model, _PyFunc) else tuple(model.score([])._fields)
@@ -54,22 +61,39 @@ def load(uri: str | None) -> Model:
         UsageError: there is no such model, or it does not score reviews.
         PipelineError: there is no champion yet, the store cannot be used, or the model needs what is not installed.
     """
-    chosen = uri or champion_uri()
+    chosen, folder = uri or champion_uri(), _folder(uri)
+    served = pulled.served_model(folder)
+    return _PyFunc(chosen, folder) if served is None else _scorer(chosen, served)
+
+
+def _folder(uri: str | None) -> Path:
     try:
-        folder = pulled.model(chosen)
+        return pulled.model(uri or champion_uri())
     except NoAnswer:
         raise
     except PipelineError as error:
         if uri is None:
             raise PipelineError(_without_champion(str(error))) from error
         raise UsageError(f"--model {uri} cannot be loaded: {error}") from error
-    served = pulled.served_model(folder)
-    if served is None:
-        return _PyFunc(chosen, folder)
+
+
+def _scorer(uri: str, folder: Path) -> LightModel:
     try:
-        return load_scorer(served)
+        return load_scorer(folder)
     except Exception as error:  # the code of the version raises whatever it likes
-        raise PipelineError(f"{chosen} cannot be loaded: {one_line(error)}") from error
+        raise PipelineError(f"{uri} cannot be loaded: {one_line(error)}") from error
+
+
+def load_light(uri: str | None) -> LightModel:
+    """Loads a registered model as `load` does, but only one whose folder needs neither MLflow nor TensorFlow; raises
+    PipelineError for another."""
+    folder = pulled.served_model(_folder(uri))
+    if folder is None:
+        raise PipelineError(
+            f"{uri or champion_uri()} was registered before versions were folders that score by themselves, or is no "
+            "model of this project's"
+        )
+    return _scorer(uri or champion_uri(), folder)
 
 
 class _PyFunc:

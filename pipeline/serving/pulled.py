@@ -131,6 +131,12 @@ def _last_named(uri: str, silent: NoAnswer) -> Version:
     return version
 
 
+def last_named(uri: str) -> str | None:
+    """Returns the number of the version that `uri` named when the store answered last, None where it never did."""
+    last = _named_last(_pointer(uri))
+    return last["number"] if last else None
+
+
 def _named_last(pointer: Path) -> dict[str, str] | None:
     try:
         return read_json(pointer, ("number", "sha256"))

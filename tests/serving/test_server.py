@@ -1,86 +1,31 @@
 """`sentiment serve` over real HTTP: a score where a score makes sense, else a 4xx that names the problem."""
 
-import http.client
 import json
-import os
-import re
 import signal
 import socket
-import subprocess
-import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import Any
 
 import mlflow
 import numpy as np
 import pandas as pd
 import pytest
-from conftest import ROOT, Registered
+from conftest import Registered
+from served import NAME, VERSION, Server, announced, start
 
-from pipeline.serving.server import MAX_REQUEST_BYTES, MAX_REQUEST_ROWS
+from pipeline.serving.server.limits import MAX_REQUEST_BYTES, MAX_REQUEST_ROWS
 
 pytestmark = pytest.mark.e2e
 
 MEGABYTE = "A wonderful film, and then the second half. " * 23_000
 
 
-@dataclass(frozen=True)
-class Server:
-    process: "subprocess.Popen[str]"
-    port: int
-
-    def request(self, method: str, path: str, body: bytes = b"", **headers: str) -> tuple[int, bytes]:
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)
-        try:
-            connection.request(method, path, body, {name.replace("_", "-"): value for name, value in headers.items()})
-            answer = connection.getresponse()
-            return answer.status, answer.read()
-        finally:
-            connection.close()
-
-    def post(self, payload: Any) -> tuple[int, Any]:
-        """Posts bytes as they are, anything else as JSON; returns the status and the JSON that came back."""
-        body = payload if isinstance(payload, bytes) else json.dumps(payload).encode()
-        status, answer = self.request("POST", "/invocations", body, Content_Type="application/json")
-        return status, json.loads(answer)
-
-    def logits(self, payload: Any) -> list[float]:
-        status, answer = self.post(payload)
-        assert status == 200, answer
-        return [row["logit"] for row in answer["predictions"]]
-
-
-@contextmanager
-def start(registered: Registered, *options: str) -> "Iterator[subprocess.Popen[str]]":
-    environment = {name: value for name, value in os.environ.items() if not name.startswith(("MLFLOW_", "DVC_"))}
-    with subprocess.Popen(
-        [sys.executable, "-m", "pipeline.cli", "serve", *options],
-        cwd=registered.folder,
-        env=environment | {"PYTHONPATH": str(ROOT)},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    ) as process:
-        try:
-            yield process
-        finally:
-            process.kill()  # one that does not end must fail its test, not hang it
-
-
 @pytest.fixture(scope="module")
 def server(registered: Registered) -> Iterator[Server]:
-    """The champion, on a port that was free. The kernel queues connections from before the line is printed on."""
-    with start(registered, "--port", "0") as process:
-        assert process.stdout is not None and process.stderr is not None
-        line = process.stdout.readline()
-        found = re.fullmatch(
-            r"serving models:/imdb-sentiment-sample@champion at http://127\.0\.0\.1:(\d+)/invocations\n", line
-        )
-        assert found, line + process.stderr.read()
-        yield Server(process, int(found[1]))
+    """The champion, on a port that was free."""
+    with start(registered.folder, "--port", "0") as process:
+        yield announced(process)
         process.terminate()
 
 
@@ -142,36 +87,40 @@ REFUSED: list[tuple[Any, str]] = [
     (split("fine", ""), "row 1: the text is blank"),
     (split("\u2003\n"), "row 0: the text is blank"),
     (split(None), "row 0: the text is missing"),
-    (split("fine", 5), "row 1: the text is not a string: 5"),
+    (split("fine", 5), "row 1: the text is not a string but a number"),
     (split(float("nan")), "row 0: the text is missing"),
-    (split({"a": 1}), "row 0: the text is not a string: {'a': 1}"),
+    (split({"a": 1}), "row 0: the text is not a string but an object"),
     (split("\ud800"), "row 0: the text holds a lone surrogate: U+D800 at position 0"),
     ({"inputs": ["fine", None]}, "row 1: the text is missing"),
-    ({"inputs": [5]}, "row 0: the text is not a string: 5"),
-    ({"inputs": [True]}, "row 0: the text is not a string: True"),
-    ({"inputs": [["fine"]]}, "row 0: the text is not a string: ['fine']"),
+    ({"inputs": [5]}, "row 0: the text is not a string but a number"),
+    ({"inputs": [True]}, "row 0: the text is not a string but a boolean"),
+    ({"inputs": [["fine"]]}, "row 0: the text is not a string but a list"),
     ({"inputs": {"text": ["fine", ""]}}, "row 1: the text is blank"),
     ({"inputs": {"text": None}}, "row 0: the text is missing"),
     ({"inputs": "fine"}, "inputs must be a list"),
     ({"inputs": None}, "inputs must be a list"),
-    ({"inputs": {"review": ["fine"]}}, "inputs has no 'text' but ['review']"),
+    ({"inputs": {"review": ["fine"]}}, "inputs has no 'text'"),
     ({"inputs": [{"text": "fine"}, "fine"]}, "row 1: it has no 'text': it is not an object"),
-    ({"dataframe_records": [{"text": "fine"}, {"review": "fine"}]}, "row 1: it has no 'text' but ['review']"),
-    ({"dataframe_records": [{}]}, "row 0: it has no 'text' but nothing"),
+    ({"dataframe_records": [{"text": "fine"}, {"review": "fine"}]}, "row 1: it has no 'text'"),
+    ({"dataframe_records": [{}]}, "row 0: it has no 'text'"),
     ({"dataframe_records": ["fine"]}, "row 0: it has no 'text': it is not an object"),
     ({"dataframe_records": {"text": ["fine"]}}, "dataframe_records must be a list"),
-    ({"dataframe_split": {"columns": ["review"], "data": [["fine"]]}}, "one column 'text'; it has ['review']"),
-    ({"dataframe_split": {"columns": ["text", "text"], "data": [["a", "b"]]}}, "one column 'text'; it has"),
+    ({"dataframe_split": {"columns": ["review"], "data": [["fine"]]}}, "one column 'text'; it has 0"),
+    ({"dataframe_split": {"columns": ["text", "text"], "data": [["a", "b"]]}}, "one column 'text'; it has 2"),
     ({"dataframe_split": {"columns": ["text"], "data": [["a", "b"]]}}, "row 0: it is not a list of 1 values"),
     ({"dataframe_split": {"columns": ["text"], "data": ["fine"]}}, "row 0: it is not a list of 1 values"),
-    ({"dataframe_split": {"data": [["fine"]]}}, 'must have a list "columns" and a list "data"'),
-    ({"dataframe_split": ["fine"]}, 'must have a list "columns" and a list "data"'),
-    ({"dataframe_split": {}, "inputs": []}, "exactly one of"),
-    ({"text": "fine"}, "exactly one of"),
-    ({}, "exactly one of"),
-    (["fine"], "exactly one of"),
-    ("fine", "exactly one of"),
-    (None, "exactly one of"),
+    ({"dataframe_split": {"data": [["fine"]]}}, 'must have a list "columns", a list "data"'),
+    ({"dataframe_split": ["fine"]}, 'must have a list "columns", a list "data"'),
+    ({"dataframe_split": {}, "inputs": []}, "exactly one key, of"),
+    ({"text": "fine"}, "exactly one key, of"),
+    ({}, "exactly one key, of"),
+    (["fine"], "exactly one key, of"),
+    ("fine", "exactly one key, of"),
+    (None, "exactly one key, of"),
+    ({"inputs": ["fine"], "params": {}}, "exactly one key, of"),
+    ({"dataframe_split": {"columns": ["text"], "data": [["fine"]], "dtype": "str"}}, 'at most an "index"'),
+    (b'{"inputs": ["fine"], "inputs": ["dull"]}', "has a key twice"),
+    (b'{"dataframe_records": [{"text": "fine", "text": "dull"}]}', "has a key twice"),
     (b"", "not JSON"),
     (b'{"inputs": ["fi', "not JSON"),
     (b'{"inputs": [fine]}', "not JSON"),
@@ -214,9 +163,119 @@ def test_another_content_type_is_a_415(server: Server, headers: dict[str, str]) 
 
 
 def test_other_methods_and_paths_are_answered(server: Server) -> None:
-    assert server.request("GET", "/ping")[0] == 200
+    for path in ("/ping", "/health", "/version", "/metrics", "/v2/health/live", "/v2/health/ready", "/v2"):
+        assert server.request("GET", path)[0] == 200, path
     assert server.request("GET", "/invocations")[0] == 405
-    assert server.request("POST", "/predict")[0] == 404
+    for path in ("/predict", "/docs", "/openapi.json", "/redoc", "/invocations/", "/invocations%0a", "//invocations"):
+        assert server.request("POST", path, b'{"inputs": ["fine"]}', Content_Type="application/json")[0] == 404, path
+
+
+@pytest.mark.parametrize("encoding", ["gzip", "br", "zstd", "identity, gzip"])
+def test_an_encoded_body_is_a_415(server: Server, encoding: str) -> None:
+    headers = {"Content_Type": "application/json", "Content_Encoding": encoding}
+    status, answer = server.request("POST", "/invocations", b'{"inputs": ["fine"]}', **headers)
+    assert status == 415 and b"Content-Encoding must be identity" in answer
+
+
+def test_no_message_repeats_what_the_request_holds(server: Server) -> None:
+    secret = "confidential"
+    for payload in (
+        {secret: ["fine"]},
+        {"inputs": {secret: ["fine"]}},
+        {"inputs": [[secret]]},
+        {"inputs": [{"text": {secret: secret}}]},
+        {"dataframe_split": {"columns": [secret], "data": [["fine"]]}},
+        {"dataframe_records": [{secret: 1}]},
+        f'{{"inputs": ["{secret}"'.encode(),
+        f'{{"inputs": {secret}}}'.encode(),
+    ):
+        status, answer = server.post(payload)
+        assert status == 400 and secret not in json.dumps(answer)
+
+
+def test_another_hosts_name_is_refused(server: Server) -> None:
+    for host, status in (("evil.example", 421), (f"localhost:{server.port}", 200), ("[::1]", 200), ("127.0.0.1", 200)):
+        assert server.request("GET", "/version", Host=host)[0] == status, host
+
+
+def test_the_version_stands_in_each_answer(server: Server) -> None:
+    status, answer = server.request("GET", "/version")
+    assert (status, json.loads(answer)) == (
+        200,
+        {"model": "imdb-sentiment-sample", "version": "2", "follows": True},
+    )
+    for method, path, body in (
+        ("POST", "/invocations", b'{"inputs": ["fine"]}'),
+        ("POST", "/invocations", b"{"),
+        ("GET", "/nothing", b""),
+    ):
+        assert server.ask(method, path, body, Content_Type="application/json")[1][VERSION] == "2"
+
+
+def infer(server: Server, payload: Any, path: str = "/v2/models/imdb-sentiment-sample/infer") -> tuple[int, Any]:
+    status, answer = server.request("POST", path, json.dumps(payload).encode(), Content_Type="application/json")
+    return status, json.loads(answer)
+
+
+def tensor(*texts: str, **other: Any) -> dict[str, Any]:
+    return {"inputs": [{"name": "text", "shape": [len(texts)], "datatype": "BYTES", "data": list(texts)} | other]}
+
+
+def test_the_open_inference_protocol_gives_the_same_scores(server: Server) -> None:
+    (logit, other) = server.logits({"inputs": TEXTS[:2]})
+    for payload in (tensor(*TEXTS[:2]), tensor(*TEXTS[:2], shape=[2, 1], data=[[text] for text in TEXTS[:2]])):
+        status, answer = infer(server, payload | {"id": "7"})
+        assert (status, answer["model_name"], answer["model_version"]) == (200, "imdb-sentiment-sample", "2")
+        assert answer["id"] == "7"
+        outputs = {one["name"]: one for one in answer["outputs"]}
+        assert outputs["logit"]["data"] == pytest.approx([logit, other], abs=1e-5)
+        assert {name: (one["datatype"], one["shape"]) for name, one in outputs.items()} == {
+            "label": ("BYTES", [2]),
+            "probability": ("FP64", [2]),
+            "logit": ("FP64", [2]),
+            "sure": ("BOOL", [2]),
+        }
+    status, answer = infer(server, tensor("fine") | {"outputs": [{"name": "label"}]})
+    assert [one["name"] for one in answer["outputs"]] == ["label"]
+    assert infer(server, tensor("fine"), "/v2/models/imdb-sentiment-sample/versions/2/infer")[0] == 200
+
+
+@pytest.mark.parametrize(
+    ("payload", "reason"),
+    [
+        ({}, '"inputs"'),
+        (tensor("fine", name="review"), "the name 'text'"),
+        (tensor("fine", datatype="FP32"), '"BYTES"'),
+        (tensor("fine", shape=[2]), r"shape must be [1] or [1, 1]"),
+        (tensor("fine", data="fine"), "must be a list"),
+        (tensor("fine", data=[["fine", "fine"]]), "lists of one text"),
+        (tensor("fine", ""), "row 1: the text is blank"),
+        (tensor("fine") | {"outputs": [{"name": "text"}]}, "outputs may name label"),
+        (tensor("fine") | {"parameters": {"threshold": 0.1}}, "the parameters of the request may be"),
+        (tensor("fine", parameters={"shuffle": True}), "the parameters of the tensor may be"),
+        (tensor("fine", parameters={"binary_data_size": 9}), "binary_data_size"),
+        (
+            tensor("fine") | {"outputs": [{"name": "label", "parameters": {"classification": 2}}]},
+            "parameters of an output",
+        ),
+        (tensor("fine") | {"outputs": [{"name": "label"}, {"name": "label"}]}, "each once"),
+        (tensor("fine") | {"id": 7}, "id must be a string"),
+        (tensor("fine") | {"model": "x"}, "at most"),
+    ],
+)
+def test_a_wrong_inference_request_is_a_400_that_says_why(server: Server, payload: Any, reason: str) -> None:
+    status, answer = infer(server, payload)
+    assert status == 400 and reason in answer["error"]
+
+
+def test_other_models_and_versions_are_not_found(server: Server) -> None:
+    for path in ("/v2/models/other", "/v2/models/imdb-sentiment-sample/versions/1"):
+        assert server.request("GET", path)[0] == 404
+        assert infer(server, tensor("fine"), f"{path}/infer")[0] == 404
+    status, answer = server.request("GET", "/v2/models/imdb-sentiment-sample")
+    assert status == 200 and json.loads(answer)["versions"] == ["2"]
+    status, answer = server.request("GET", "/v2/models/imdb-sentiment-sample/ready")
+    assert status == 200 and json.loads(answer)["ready"] is True
 
 
 def test_a_broken_connection_and_a_request_that_is_no_http_leave_it_running(server: Server) -> None:
@@ -246,7 +305,7 @@ def test_a_request_as_large_as_allowed_is_answered_in_time(server: Server, revie
 
 
 def test_a_port_in_use_is_reported_before_the_model_loads(server: Server, registered: Registered) -> None:
-    with start(registered, "--port", str(server.port)) as second:
+    with start(registered.folder, "--port", str(server.port)) as second:
         _, errors = second.communicate(timeout=60)
     assert second.returncode == 1
     assert errors.startswith(f"error: --host 127.0.0.1 --port {server.port} cannot be listened on: Address already in")
@@ -254,14 +313,14 @@ def test_a_port_in_use_is_reported_before_the_model_loads(server: Server, regist
 
 
 def test_an_unknown_model_is_reported_in_a_sentence(registered: Registered) -> None:
-    with start(registered, "--port", "0", "--model", "models:/imdb-sentiment-sample/99") as process:
+    with start(registered.folder, "--port", "0", "--model", "models:/imdb-sentiment-sample/99") as process:
         _, errors = process.communicate(timeout=120)
     assert process.returncode == 2
-    assert "--model models:/imdb-sentiment-sample/99 cannot be loaded" in errors and "Traceback" not in errors
+    assert errors == f"error: there is no models:/{NAME}/99 in the registry\n"
 
 
 def test_ctrl_c_ends_it_quietly(registered: Registered) -> None:
-    with start(registered, "--port", "0", "--model", registered.paths["last"]) as process:
+    with start(registered.folder, "--port", "0", "--model", registered.paths["last"]) as process:
         assert process.stdout is not None
         process.stdout.readline()
         process.send_signal(signal.SIGINT)

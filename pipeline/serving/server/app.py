@@ -1,0 +1,150 @@
+"""The application: its routes, and what every request goes through."""
+
+import asyncio
+import contextlib
+import sys
+import time
+import traceback
+from collections.abc import AsyncIterator, Collection
+
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from pipeline.serving.server import access, health, open_inference
+from pipeline.serving.server.invocations import VERSION_HEADER, Invocations, refused
+from pipeline.serving.server.payloads import RefusedRequest
+from pipeline.serving.server.service import Service
+
+
+def application(service: Service, *, hosts: Collection[str], token: str | None) -> Starlette:
+    """Returns the application.
+
+    Args:
+        hosts: names under which it may be asked; `access.ANY_HOST` takes any.
+        token: which every request but a probe's must bear; None asks for none.
+    """
+    model = "/v2/models/{name}"
+    routes = [
+        Route("/invocations", Invocations(service).answer, methods=["POST"]),
+        Route("/ping", health.Ready(service).answer),
+        Route("/health", health.Ready(service).answer),
+        Route("/version", health.Version(service).answer),
+        Route("/metrics", health.MetricsText(service).answer),
+        Route("/v2", open_inference.server_metadata),
+        Route("/v2/health/live", health.live),
+        Route("/v2/health/ready", health.Ready(service).answer),
+        *(
+            route
+            for path in (model, f"{model}/versions/{{version}}")
+            for route in (
+                Route(path, open_inference.ModelMetadata(service).answer),
+                Route(f"{path}/ready", open_inference.ModelReady(service).answer),
+                Route(f"{path}/infer", open_inference.Infer(service).answer, methods=["POST"]),
+            )
+        ),
+    ]
+    middleware = [
+        Middleware(Counted, service=service),
+        Middleware(NeverEchoed),
+        Middleware(access.KnownHosts, hosts=hosts),
+        Middleware(access.BearerToken, token=token),
+        Middleware(access.PlainPaths),
+    ]
+
+    @contextlib.asynccontextmanager
+    async def lifespan(_: Starlette) -> AsyncIterator[None]:
+        tasks = [asyncio.create_task(service.batcher.run())]
+        if service.following.follows:
+            tasks.append(asyncio.create_task(service.following.follow()))
+        yield
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    app = Starlette(
+        routes=routes,
+        middleware=middleware,
+        lifespan=lifespan,
+        exception_handlers={RefusedRequest: _refused, ClientDisconnect: _gone, HTTPException: _http},
+    )
+    app.router.redirect_slashes = False
+    return app
+
+
+def _error(request: Request, refusal: RefusedRequest) -> Response:
+    if request.url.path.startswith("/v2"):
+        headers = {} if refusal.retry_after is None else {"retry-after": str(refusal.retry_after)}
+        return JSONResponse({"error": str(refusal)}, refusal.status, headers)
+    return refused(refusal)
+
+
+async def _refused(request: Request, error: Exception) -> Response:
+    assert isinstance(error, RefusedRequest)
+    return _error(request, error)
+
+
+async def _http(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    response = _error(request, RefusedRequest(error.detail, error.status_code))
+    response.headers.update(error.headers or {})
+    return response
+
+
+async def _gone(_: Request, __: Exception) -> Response:
+    return Response(status_code=499)  # nobody reads it; counted under nginx's number for it
+
+
+class Counted:
+    """Counts requests by route and status, times them, and says in each answer which version is served, and whether
+    the connection ends with it."""
+
+    def __init__(self, app: ASGIApp, service: Service) -> None:
+        self._app = app
+        self._service = service
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        begun = time.monotonic()
+
+        async def counted(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                route = scope.get("route")
+                path = route.path if isinstance(route, Route) else "other"
+                self._service.metrics.requests.labels(path, message["status"]).inc()
+                if scope["method"] == "POST":
+                    self._service.metrics.seconds.labels(path).observe(time.monotonic() - begun)
+                headers = list(message["headers"])
+                if VERSION_HEADER.encode() not in {name for name, _ in headers}:
+                    version = self._service.following.served.version
+                    headers.append((VERSION_HEADER.encode(), version.encode("latin-1", "replace")))
+                if not self._service.ready:  # so that clients find another server
+                    headers.append((b"connection", b"close"))
+                message = {**message, "headers": headers}
+            await send(message)
+
+        await self._app(scope, receive, counted)
+
+
+class NeverEchoed:
+    """Answers 500 to a fault of ours, and logs where it was but not its message, in which there may be a text."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            await self._app(scope, receive, send)
+        except Exception as error:
+            if scope["type"] != "http":
+                raise
+            where = "".join(traceback.format_tb(error.__traceback__))
+            print(f"error: a request failed with {type(error).__name__}:\n{where}", file=sys.stderr, flush=True)
+            failure = RefusedRequest("the request could not be answered: a fault of the server's", 500)
+            await _error(Request(scope), failure)(scope, receive, send)
