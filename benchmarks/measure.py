@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field, replace
+from operator import truediv
 from typing import Any
 
 from benchmarks import machine, stages
@@ -71,6 +72,8 @@ class Training:
 
 
 NO_GPU = {"CUDA_VISIBLE_DEVICES": "-1"}
+PLAIN = "pipeline_single_default"
+"""Begins the names of contenders that leave one thing to TensorFlow or the C library."""
 FULL = Size(0.2, 1.0, 3, None, 3, 3600, 200, 3, whole=True)
 QUICK = Size(0.02, 0.1, 3, 1000, 2, 512, 50, 1, whole=False)
 
@@ -116,8 +119,9 @@ def _training(size: Size) -> dict[str, Any]:
         for model in MODELS
         for loop in ("classic", "pipeline")
     }
-    default = {**NO_GPU, "TF_NUM_INTRAOP_THREADS": "0"}
-    contenders["pipeline_single_default_threads"] = replace(contenders["pipeline_single"], environment=default)
+    for default, setting in (("threads", {"TF_NUM_INTRAOP_THREADS": "0"}), ("allocator", {"GLIBC_TUNABLES": ""})):
+        environment = {**NO_GPU, **setting}
+        contenders[f"{PLAIN}_{default}"] = replace(contenders["pipeline_single"], environment=environment)
     turns, profiles = alternate(contenders, size.rounds, profiled=[f"pipeline_{model}" for model in MODELS])
     for model in MODELS:
         require_same_size(model, *(turns[f"{loop}_{model}"][0]["parameters"] for loop in ("classic", "pipeline")))
@@ -258,6 +262,7 @@ def _ratios(found: dict[str, Any]) -> dict[str, float]:
     if isinstance(start := found["start"], dict):
         ratios["start"] = start["tensorflow"]["seconds"]["median"] / start["serving"]["seconds"]["median"]
         ratios["start_memory"] = start["tensorflow"]["peak_memory_mb"] / start["serving"]["peak_memory_mb"]
-    default = training["pipeline_single_default_threads"]["epoch_seconds"]["median"]
-    ratios["threads"] = default / training["pipeline_single"]["epoch_seconds"]["median"]
+    for default in ("threads", "allocator"):
+        seconds = (training[name]["epoch_seconds"]["median"] for name in (f"{PLAIN}_{default}", "pipeline_single"))
+        ratios[default] = truediv(*seconds)
     return {name: round(ratio, 2) for name, ratio in ratios.items()}

@@ -1,4 +1,5 @@
-"""TensorFlow, imported without the lines that its libraries print on stderr, which no setting of theirs turns off."""
+"""TensorFlow, imported without the lines that its libraries print on stderr, which no setting of theirs turns off, and
+with the memory that it needs step after step kept."""
 
 import os
 import subprocess
@@ -7,6 +8,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
 from typing import Any
+
+from pipeline.project.allocator import keep_freed_memory
 
 _ENDED_WELL = b"\0"
 _READER = f"""
@@ -20,6 +23,7 @@ if not said.endswith({_ENDED_WELL!r}):
 @cache
 def import_tensorflow() -> Any:
     """Returns the module `tensorflow`. What the import says on stderr shows only where it fails."""
+    keep_freed_memory()
     with _quiet_unless_it_fails():
         import tensorflow
     return tensorflow

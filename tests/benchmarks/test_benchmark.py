@@ -145,7 +145,7 @@ def test_a_report_holds_ratios_of_measured_figures(prepared: Path) -> None:
     assert len(report.picture(found)) > 10_000
     assert json.loads(report.REPORT.read_text()) == found
 
-    assert {*report.TARGETS, "evaluate_single", "evaluate_stacked", "threads"} <= found["ratios"].keys()
+    assert {*report.TARGETS, "evaluate_single", "evaluate_stacked", "threads", "allocator"} <= found["ratios"].keys()
     assert all(ratio > 0 for ratio in found["ratios"].values())
     training = found["training"]
     for model in measure.MODELS:

@@ -9,7 +9,8 @@ import shutil
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -100,7 +101,7 @@ def in_this_process(model: str, **options: Any) -> Iterator[tuple[Server, Servic
     metrics = Metrics()
     service = Service(Following(model, metrics, pinned=True, poll_s=1), metrics, Batcher(metrics))
     listening = listen("127.0.0.1", 0)
-    app = application(service, **({"hosts": (), "token": None} | options))
+    app = application(service, **({"hosts": ("localhost",), "token": None} | options))
     server = run.server(service, app, "", drain_s=0)
     thread = threading.Thread(target=lambda: asyncio.run(server.serve([listening])))
     thread.start()
@@ -111,6 +112,13 @@ def in_this_process(model: str, **options: Any) -> Iterator[tuple[Server, Servic
         thread.join(60)
         assert not thread.is_alive()
         listening.close()
+
+
+def until(condition: Callable[[], bool]) -> None:
+    """Returns when `condition` holds; fails where it does not in a minute."""
+    deadline = time.monotonic() + 60
+    while not condition():
+        assert time.monotonic() < deadline, "it did not come to that"
 
 
 def project_copy(registered: Registered, folder: Path) -> Path:

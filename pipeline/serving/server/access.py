@@ -11,6 +11,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 OPEN = ("/ping", "/health", "/v2/health/live", "/v2/health/ready")
 """Answered without a token: probes have none."""
 ANY_HOST = "*"
+_LENGTHS = {b"content-length", b"transfer-encoding"}
 
 
 class KnownHosts:
@@ -50,8 +51,9 @@ def is_address(name: str) -> bool:
     return True
 
 
-class PlainPaths:
-    """Answers 404 where a path holds a control character, which the router's patterns would overlook at its end."""
+class PlainRequests:
+    """Answers 404 where a path holds a control character, which the router's patterns would overlook at its end, and 400
+    where a body has two lengths, of which a proxy may have taken the other (request smuggling)."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -59,6 +61,10 @@ class PlainPaths:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http" and not scope["path"].isprintable():
             await _refused(404, "Not Found")(scope, receive, send)
+            return
+        if scope["type"] == "http" and {name for name, _ in scope["headers"]} >= _LENGTHS:
+            message = "the request has both a Content-Length and a Transfer-Encoding"
+            await _refused(400, message, {"connection": "close"})(scope, receive, send)
             return
         await self._app(scope, receive, send)
 

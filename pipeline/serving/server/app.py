@@ -53,7 +53,7 @@ def application(service: Service, *, hosts: Collection[str], token: str | None) 
         Middleware(NeverEchoed),
         Middleware(access.KnownHosts, hosts=hosts),
         Middleware(access.BearerToken, token=token),
-        Middleware(access.PlainPaths),
+        Middleware(access.PlainRequests),
     ]
 
     @contextlib.asynccontextmanager

@@ -14,8 +14,8 @@ MAX_REQUEST_ROWS = 20_000
 MAX_TEXT_CHARACTERS = 2**20
 """Of one text: n-grams are made of all of it at once, and take a hundred times its memory."""
 MAX_REQUEST_TOKENS = 2_500_000
-"""Of the texts of a request, each cut to what the model reads: 8 MB of reviews have fewer, and take some five seconds on
-two cores."""
+"""Of the texts of a request, each cut to what the model reads: 8 MB of reviews have fewer, and take some five seconds
+on two cores."""
 READ_S = 30.0
 """In which a request is there in full, or its connection is closed."""
 ANSWER_S = 60.0
