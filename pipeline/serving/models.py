@@ -14,7 +14,7 @@ from pipeline.project.quiet_import import import_tensorflow
 from pipeline.registry import champion, versions
 from pipeline.served_model.loading import load_scorer
 from pipeline.serving import pulled
-from pipeline.serving.lookup import NoAnswer
+from pipeline.serving.lookup import NoAnswer, Version
 from pipeline.tracking import runs
 
 if TYPE_CHECKING:
@@ -84,16 +84,21 @@ def _scorer(uri: str, folder: Path) -> LightModel:
         raise PipelineError(f"{uri} cannot be loaded: {one_line(error)}") from error
 
 
-def load_light(uri: str | None) -> LightModel:
+def load_light(uri: str | None, version: Version | None = None) -> LightModel:
     """Loads a registered model as `load` does, but only one whose folder needs neither MLflow nor TensorFlow; raises
-    PipelineError for another."""
-    folder = pulled.served_model(_folder(uri))
+    PipelineError for another.
+
+    Args:
+        version: what `uri` was found to name.
+    """
+    chosen = uri or champion_uri()
+    folder = pulled.served_model(_folder(uri) if version is None else pulled.of_version(version, chosen))
     if folder is None:
         raise PipelineError(
-            f"{uri or champion_uri()} was registered before versions were folders that score by themselves, or is no "
-            "model of this project's"
+            f"{chosen} was registered before versions were folders that score by themselves, or is no model of this "
+            "project's"
         )
-    return _scorer(uri or champion_uri(), folder)
+    return _scorer(chosen, folder)
 
 
 class _PyFunc:

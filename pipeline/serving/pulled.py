@@ -50,6 +50,12 @@ def model(uri: str) -> Path:
         version = _last_named(uri, silent)
         print(f"warning: {silent}; version {version.number}, which was named last, is used", file=sys.stderr)
         return _folder(version)
+    return of_version(version, uri)
+
+
+def of_version(version: Version, uri: str) -> Path:
+    """Returns the folder with the files of `version`, and remembers that `uri` named it; raises PipelineError as
+    `model` does."""
     if version.sha256 is None:  # another project's: nothing says what its files should be
         return _downloaded(version.location)
     folder, pointer = _folder(version), _pointer(uri)

@@ -39,7 +39,7 @@ def test_under_load_no_request_is_lost(registered: Registered) -> None:
 
         asking = [clients.submit(ask, number) for number in range(CLIENTS)]
         begun.wait()
-        many = ["word " * 400] * 4000
+        many = ["word " * 400] * 3000
         large = clients.submit(server.logits, {"inputs": many})
         until(lambda: server.metric("sentiment_batch_rows_sum") > 5 * 5 * CLIENTS + 1000)
         process.send_signal(signal.SIGTERM)

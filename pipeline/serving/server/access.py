@@ -52,8 +52,8 @@ def is_address(name: str) -> bool:
 
 
 class PlainRequests:
-    """Answers 404 where a path holds a control character, which the router's patterns would overlook at its end, and 400
-    where a body has two lengths, of which a proxy may have taken the other (request smuggling)."""
+    """Answers 404 where a path holds a control character, which the router's patterns would overlook at its end, and
+    400 where a body has two lengths, of which a proxy may have taken the other (request smuggling)."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app

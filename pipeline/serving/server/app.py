@@ -132,6 +132,10 @@ class Counted:
         await self._app(scope, receive, counted)
 
 
+class _Unsent(Exception):
+    """There is nobody to answer."""
+
+
 class NeverEchoed:
     """Answers 500 to a fault of ours, and logs where it was but not its message, in which there may be a text."""
 
@@ -139,8 +143,16 @@ class NeverEchoed:
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        async def sent(message: Message) -> None:
+            try:
+                await send(message)
+            except Exception as error:  # uvicorn has closed the connection: the rest of the request was no HTTP
+                raise _Unsent from error
+
         try:
-            await self._app(scope, receive, send)
+            await self._app(scope, receive, sent)
+        except _Unsent:
+            return
         except Exception as error:
             if scope["type"] != "http":
                 raise

@@ -44,18 +44,22 @@ class Following:
         metrics.serves(self.served.version)
 
     def _first(self, uri: str | None) -> Served:
-        if named := lookup.NAMED.fullmatch(self._uri):
-            try:
-                version = lookup.find(self._uri)
-            except lookup.NoAnswer:  # `models.load` knows the version that was named last
-                return self._loaded(uri, named["name"], pulled.last_named(self._uri) or "unknown")
-            self._number = version.number
-            return self._loaded(f"models:/{version.name}/{version.number}", version.name, version.number)
-        return self._loaded(uri, "model", "unnumbered")
+        named = lookup.NAMED.fullmatch(self._uri)
+        if named is None:
+            return _served("model", "unnumbered", models.load_light(uri))
+        try:
+            version = lookup.find(self._uri)
+        except lookup.NoAnswer:  # `load_light` knows the version that was named last
+            model = models.load_light(uri)
+            return _served(named["name"], pulled.last_named(self._uri) or "unknown", model)
+        self._metrics.registry_reachable.set(1)
+        self._metrics.champion_served.set(1)
+        return self._found(version)
 
-    def _loaded(self, uri: str | None, name: str, version: str) -> Served:
-        model = models.load_light(uri)
-        return Served(name, version, model, models.columns(model))
+    def _found(self, version: lookup.Version) -> Served:
+        served = _served(version.name, version.number, models.load_light(self._uri, version))
+        self._number = version.number
+        return served
 
     async def follow(self) -> None:
         """Looks again and again, until it is cancelled."""
@@ -80,12 +84,11 @@ class Following:
         self._metrics.registry_reachable.set(1)
         if version.number != self._number:
             try:
-                self.served = self._loaded(f"models:/{version.name}/{version.number}", version.name, version.number)
+                self.served = self._found(version)
             except Exception as error:
                 self._metrics.champion_served.set(0)
                 self._tell(f"version {version.number} cannot be served: {one_line(error)}")
                 return
-            self._number = version.number
             self._metrics.serves(version.number)
             print(f"serving version {version.number} now", flush=True)
         self._metrics.champion_served.set(1)
@@ -95,3 +98,7 @@ class Following:
         if sentence != self._told:  # not at every look
             print(f"warning: {sentence}; version {self.served.version} is served on", file=sys.stderr, flush=True)
         self._told = sentence
+
+
+def _served(name: str, version: str, model: models.LightModel) -> Served:
+    return Served(name, version, model, models.columns(model))

@@ -57,8 +57,6 @@ class Metrics:
         """Notes that from now on `version` is served."""
         self.version.clear()
         self.version.labels(version).set(1)
-        self.registry_reachable.set(1)
-        self.champion_served.set(1)
 
     def scored(self, version: str, texts: Sequence[str], probability: Sequence[float]) -> None:
         """Counts texts that a version has scored."""

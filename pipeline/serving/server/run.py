@@ -1,7 +1,6 @@
 """Listening, and ending in good order."""
 
 import asyncio
-import contextlib
 import secrets
 import signal
 import socket
@@ -66,8 +65,7 @@ def serve(
     shown = f"[{host}]" if ":" in host else host
     announced = f"serving {uri or champion_uri()} at http://{shown}:{listening.getsockname()[1]}/invocations"
     known = {*hosts, host, _LOCALHOST, socket.gethostname()}
-    with contextlib.suppress(KeyboardInterrupt):  # Ctrl-C is how it is meant to end
-        server(service, application(service, hosts=known, token=token), announced, drain_s).run(sockets=[listening])
+    server(service, application(service, hosts=known, token=token), announced, drain_s).run(sockets=[listening])
 
 
 def server(service: Service, app: Starlette, announced: str, drain_s: float) -> uvicorn.Server:
@@ -149,9 +147,15 @@ class _Server(uvicorn.Server):
         print(self._announced, flush=True)
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        """Fails readiness at once and, at SIGTERM, ends when those who ask for it had time to see that."""
+        """Fails readiness at once and, at SIGTERM, ends when those who ask for it had time to see that; a second signal
+        ends now. That is how it is meant to end, so unlike uvicorn's own this raises no signal again."""
         first, self._service.ready = self._service.ready, False
         if first and sig == signal.SIGTERM and self._drain_s and self._loop:
-            self._loop.call_soon_threadsafe(self._loop.call_later, self._drain_s, super().handle_exit, sig, frame)
-            return
-        super().handle_exit(sig, frame)
+            self._loop.call_soon_threadsafe(self._loop.call_later, self._drain_s, self._end)
+        elif self.should_exit:
+            self.force_exit = True
+        else:
+            self._end()
+
+    def _end(self) -> None:
+        self.should_exit = True
