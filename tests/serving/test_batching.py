@@ -180,6 +180,20 @@ def test_each_text_is_scored_by_the_version_that_was_served_when_it_came() -> No
     run(scene)
 
 
+def test_a_fault_of_the_queue_ends_those_that_wait_and_not_those_that_come(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As it did elsewhere: https://github.com/ray-project/ray/issues/66140."""
+
+    async def scene(model: Model, batcher: Batcher, served: Served) -> None:
+        with monkeypatch.context() as faulty:
+            faulty.setattr(batching._Job, "share", lambda *_: 1 / 0)
+            tasks = [asyncio.create_task(batcher.score(served, [text], WAIT_S)) for text in "ab"]
+            found = await asyncio.gather(*tasks, return_exceptions=True)
+        assert [type(error) for error in found] == [ZeroDivisionError] * 2
+        assert await batcher.score(served, ["later"], WAIT_S) == [["later"], [0.005]]
+
+    run(scene)
+
+
 def test_no_texts_are_answered() -> None:
     async def scene(model: Model, batcher: Batcher, served: Served) -> None:
         assert await batcher.score(served, [], WAIT_S) == [[], []]

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import psutil
 import pytest
 from conftest import ROOT, Registered
 from mlflow import MlflowClient
@@ -17,6 +18,7 @@ from pipeline.serving.server.metrics import Metrics
 
 CHAMPION = "champion"
 CLIENTS, CHANGES = 64, 20
+MANY_MB = 10.0
 TEXTS = [f"A film of {n} minutes that stays with you for days." for n in range(CLIENTS)]
 
 
@@ -57,7 +59,7 @@ def test_under_load_each_promotion_is_served_and_no_request_fails(folder: Path, 
         for version in ("2", "1"):
             promote(client, server, version)
             expected[version] = [server.logits({"inputs": [text]})[0] for text in TEXTS]
-        ended = threading.Event()
+        ended, memory = threading.Event(), []
 
         def ask(text: str) -> list[tuple[int, str, float]]:
             found = []
@@ -72,6 +74,7 @@ def test_under_load_each_promotion_is_served_and_no_request_fails(folder: Path, 
             try:
                 for change in range(CHANGES):
                     promote(client, server, "21"[change % 2])
+                    memory.append(psutil.Process(process.pid).memory_info().rss / 1e6)
             finally:
                 ended.set()
         process.terminate()
@@ -82,6 +85,7 @@ def test_under_load_each_promotion_is_served_and_no_request_fails(folder: Path, 
             assert logit == pytest.approx(expected[version][number], abs=1e-5)
             seen.add(version)
     assert seen == {"1", "2"}
+    assert memory[-1] < memory[CHANGES // 2] + MANY_MB  # a version that is not served any more is forgotten
 
 
 def promote(client: MlflowClient, server: Server, version: str) -> None:

@@ -268,6 +268,28 @@ def test_a_wrong_inference_request_is_a_400_that_says_why(server: Server, payloa
     assert status == 400 and reason in answer["error"]
 
 
+def test_texts_come_as_tritons_client_sends_them(server: Server) -> None:
+    """Recorded of tritonclient 2.x: by default binary data behind the JSON, and no Content-Type either way."""
+    texts = ["Fine film.", "Düll 🙂"]
+    data = b"".join(len(text.encode()).to_bytes(4, "little") + text.encode() for text in texts)
+    inputs = {"name": "text", "shape": [2], "datatype": "BYTES", "parameters": {"binary_data_size": len(data)}}
+    header = json.dumps({"inputs": [inputs], "parameters": {"binary_data_output": True}}).encode()
+    path = f"/v2/models/{NAME}/infer"
+    status, answer = server.request("POST", path, header + data, Inference_Header_Content_Length=str(len(header)))
+    assert status == 200, answer
+    assert json.loads(answer)["outputs"] == infer(server, tensor(*texts))[1]["outputs"]
+    assert server.request("POST", path, json.dumps(tensor("fine")).encode())[0] == 200
+    for size, wrong, reason in (
+        (len(header), data[:-1], "binary_data_size"),
+        (len(header), data[:-1] + b"\xff", "row 1: the text is not in UTF-8"),
+        (len(header), b"\xff" + data[1:], "row 0: the text is longer than the data"),
+        (-1, data, "must be a number of bytes"),
+        (0, data, "not JSON"),
+    ):
+        status, answer = server.request("POST", path, header + wrong, Inference_Header_Content_Length=str(size))
+        assert status == 400 and reason in json.loads(answer)["error"]
+
+
 def test_other_models_and_versions_are_not_found(server: Server) -> None:
     for path in ("/v2/models/other", "/v2/models/imdb-sentiment-sample/versions/1"):
         assert server.request("GET", path)[0] == 404

@@ -107,7 +107,10 @@ class Batcher:
             while True:
                 self._some.clear()
                 if self._jobs:
-                    await self._one(thread)
+                    try:
+                        await self._one(thread)
+                    except Exception as error:  # a fault here ends the requests that wait, not those that come
+                        self._end_all(error)
                 else:
                     await self._some.wait()
 
@@ -177,6 +180,12 @@ class Batcher:
             self._end(job)
             if not job.done.done():
                 job.done.set_result(job.found)
+
+    def _end_all(self, error: Exception) -> None:
+        for job in tuple(self._jobs):
+            self._end(job)
+            if not job.done.done():
+                job.done.set_exception(error)
 
     def _end(self, job: _Job) -> None:
         if job in self._jobs:

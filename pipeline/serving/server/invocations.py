@@ -4,7 +4,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from pipeline.serving.server.payloads import RefusedRequest, texts_in
-from pipeline.serving.server.service import Service
+from pipeline.serving.server.service import Service, require_json
 
 VERSION_HEADER = "x-model-version"
 _CODES = {413: "REQUEST_LIMIT_EXCEEDED", 503: "TEMPORARILY_UNAVAILABLE", 500: "INTERNAL_ERROR"}
@@ -17,6 +17,7 @@ class Invocations:
         self._service = service
 
     async def answer(self, request: Request) -> Response:
+        require_json(request)
         served = self._service.following.served
         found = await self._service.score(request, served, texts_in)
         rows = [dict(zip(served.columns, row, strict=True)) for row in zip(*found, strict=True)]

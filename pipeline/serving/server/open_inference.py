@@ -15,7 +15,7 @@ from starlette.responses import JSONResponse, Response
 from pipeline.serving.server.following import Served
 from pipeline.serving.server.invocations import VERSION_HEADER
 from pipeline.serving.server.payloads import COLUMN, RefusedRequest, read_json
-from pipeline.serving.server.service import Service
+from pipeline.serving.server.service import Service, require_json
 
 PLATFORM = "sentiment_scorer"
 _DATATYPES = {"label": "BYTES", "sure": "BOOL"}
@@ -68,6 +68,8 @@ class Infer:
 
     async def answer(self, request: Request) -> Response:
         served = named(self._service, request)
+        if _JSON_LENGTH not in request.headers and "content-type" in request.headers:  # Triton's client sends none
+            require_json(request)
         asked = _Asked(request.headers.get(_JSON_LENGTH), served)
         found = dict(zip(served.columns, await self._service.score(request, served, asked.texts_in), strict=True))
         outputs = [

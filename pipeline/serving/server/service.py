@@ -42,8 +42,6 @@ class Service:
             RefusedRequest: the request is refused.
             ClientDisconnect: the client is gone.
         """
-        if not _JSON.fullmatch(request.headers.get("content-type", "")):
-            raise RefusedRequest("the request's Content-Type must be application/json, in UTF-8", 415)
         with self.admission.one() as held:
             body = await limits.read(request, held)
             return await _while_there(request, self._scored(served, body, texts_in))
@@ -57,6 +55,12 @@ class Service:
         found = await self.batcher.score(served, texts, until - time.monotonic())
         self.metrics.scored(served.version, texts, found[served.columns.index("probability")])
         return found
+
+
+def require_json(request: Request) -> None:
+    """Raises RefusedRequest where a request does not say that it is JSON."""
+    if not _JSON.fullmatch(request.headers.get("content-type", "")):
+        raise RefusedRequest("the request's Content-Type must be application/json, in UTF-8", 415)
 
 
 def _texts(served: Served, body: bytes, texts_in: Reading) -> list[str]:
