@@ -19,16 +19,18 @@ def needs(tool: str) -> pytest.MarkDecorator:
 
 
 @needs("systemd-analyze")
-def test_systemd_accepts_service_and_timer(tmp_path: Path) -> None:
-    program = tmp_path / ".venv/bin/sentiment"
-    program.parent.mkdir(parents=True)
-    program.write_text("#!/bin/sh\n")
-    program.chmod(0o755)
-    for unit in ("sentiment-retrain.service", "sentiment-retrain.timer"):
-        (tmp_path / unit).write_text((DEPLOY / unit).read_text().replace("/srv/sentiment", str(tmp_path)))
-    units = [str(tmp_path / unit) for unit in ("sentiment-retrain.timer", "sentiment-retrain.service")]
-    done = subprocess.run(["systemd-analyze", "verify", "--man=no", *units], capture_output=True, text=True)
-    ours = [line for line in done.stderr.splitlines() if "sentiment-retrain" in line]
+def test_systemd_accepts_services_and_timer(tmp_path: Path) -> None:
+    for environment in (".venv", ".serving"):
+        program = tmp_path / environment / "bin/sentiment"
+        program.parent.mkdir(parents=True)
+        program.write_text("#!/bin/sh\n")
+        program.chmod(0o755)
+    units = []
+    for unit in DEPLOY.glob("sentiment-*"):
+        units.append(tmp_path / unit.name)
+        units[-1].write_text(unit.read_text().replace("/srv/sentiment", str(tmp_path)))
+    done = subprocess.run(["systemd-analyze", "verify", "--man=no", *map(str, units)], capture_output=True, text=True)
+    ours = [line for line in done.stderr.splitlines() if "sentiment-" in line]
     assert not ours, done.stderr
     calendar = re.search(r"OnCalendar=(.*)", (DEPLOY / "sentiment-retrain.timer").read_text())
     assert calendar

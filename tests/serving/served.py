@@ -69,11 +69,13 @@ class Server:
 
 
 @contextmanager
-def start(folder: Path, *options: str, errors: "int | IO[str]" = subprocess.PIPE) -> "Iterator[subprocess.Popen[str]]":
+def start(
+    folder: Path, *options: str, errors: "int | IO[str]" = subprocess.PIPE, python: Path = Path(sys.executable)
+) -> "Iterator[subprocess.Popen[str]]":
     """Begins `sentiment serve` in a project's folder."""
     environment = {name: value for name, value in os.environ.items() if not name.startswith(("MLFLOW_", "DVC_"))}
     with subprocess.Popen(
-        [sys.executable, "-m", "pipeline.cli", "serve", *options],
+        [str(python), "-m", "pipeline.cli", "serve", *options],
         cwd=folder,
         env=environment | {"PYTHONPATH": str(ROOT)},
         stdout=subprocess.PIPE,

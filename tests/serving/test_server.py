@@ -1,6 +1,7 @@
 """`sentiment serve` over real HTTP: a score where a score makes sense, else a 4xx that names the problem."""
 
 import json
+import re
 import signal
 import socket
 from collections.abc import Iterator
@@ -11,10 +12,11 @@ import mlflow
 import numpy as np
 import pandas as pd
 import pytest
-from conftest import Registered
-from served import NAME, VERSION, Server, announced, start
+from conftest import ROOT, Registered
+from served import NAME, VERSION, Server, announced, in_this_process, start
 
 from pipeline.serving.server.limits import MAX_REQUEST_BYTES, MAX_REQUEST_ROWS
+from pipeline.serving.server.metrics import Metrics
 
 pytestmark = pytest.mark.e2e
 
@@ -306,6 +308,35 @@ def test_a_broken_connection_and_a_request_that_is_no_http_leave_it_running(serv
         with socket.create_connection(("127.0.0.1", server.port), timeout=10) as connection:
             connection.sendall(sent)
     assert len(server.logits({"inputs": ["fine"]})) == 1
+
+
+def test_metrics_count_what_is_served(registered: Registered) -> None:
+    with in_this_process(registered.paths["mean"]) as (server, _):
+        probabilities = [row["probability"] for row in server.post({"inputs": TEXTS})[1]["predictions"]]
+        server.post({"inputs": [""]})
+        server.request("GET", "/nothing")
+        text = server.request("GET", "/metrics")[1].decode()
+    for line in (
+        'sentiment_requests_total{route="/invocations",status="200"} 1.0',
+        'sentiment_requests_total{route="/invocations",status="400"} 1.0',
+        'sentiment_requests_total{route="other",status="404"} 1.0',
+        'sentiment_request_seconds_count{route="/invocations"} 2.0',
+        "sentiment_queue_seconds_count 1.0",
+        "sentiment_batch_rows_sum 6.0",
+        'sentiment_rows_total{version="unnumbered"} 6.0',
+        f'sentiment_probability_bucket{{le="0.5",version="unnumbered"}} {sum(p <= 0.5 for p in probabilities):.1f}',
+        f'sentiment_text_characters_sum{{version="unnumbered"}} {sum(map(len, TEXTS)):.1f}',
+        'sentiment_version{version="unnumbered"} 1.0',
+    ):
+        assert line in text.splitlines(), line
+    assert "stays with you" not in text
+
+
+def test_the_documented_metrics_are_those_there_are() -> None:
+    rows = [line for line in (ROOT / "docs/serving.md").read_text().splitlines() if line.startswith("| `sentiment_")]
+    names = {name for row in rows for name in re.findall(r"`(sentiment_\w+)", row)}
+    described = re.findall(r"^# TYPE (\S+)", Metrics().text().decode(), re.MULTILINE)
+    assert names == set(described)
 
 
 def test_many_clients_at_once_get_their_own_scores(
