@@ -7,6 +7,7 @@ from operator import truediv
 from typing import Any
 
 from benchmarks import machine, stages
+from benchmarks.server import ratios as server_ratios
 from benchmarks.stages import NOT_MEASURED
 from benchmarks.workers import Worker, spread
 from pipeline.project.atomic import read_json, read_table
@@ -36,10 +37,9 @@ class Size:
         vocabulary: training texts for the vocabulary and the encoding; None for all.
         encoding_rounds: turns of each encoder, and of the pipeline's vocabulary build (TFDS builds once).
         scored: reviews of a bulk scoring; with `whole` all test reviews are compared with TensorFlow.
-        requests: reviews scored over HTTP.
         short_rounds: turns of scoring, of starts and of `dvc repro`.
-        whole: whether what takes long is measured too: accuracy by epoch, the stages themselves, and a cold start in a
-            serving environment, which is installed for it.
+        whole: whether what takes long is measured too: accuracy by epoch, the stages themselves, and the server and a
+            cold start in a serving environment, which is installed for it.
     """
 
     training: float
@@ -48,7 +48,6 @@ class Size:
     vocabulary: int | None
     encoding_rounds: int
     scored: int
-    requests: int
     short_rounds: int
     whole: bool
 
@@ -71,11 +70,13 @@ class Training:
         return Worker("training", self.loop, self.model, *drawn, environment=self.environment)
 
 
+LOAD_S = 10.0
+"""In which clients ask a server, each way and round."""
 NO_GPU = {"CUDA_VISIBLE_DEVICES": "-1"}
 PLAIN = "pipeline_single_default"
 """Begins the names of contenders that leave one thing to TensorFlow or the C library."""
-FULL = Size(0.2, 1.0, 3, None, 3, 3600, 200, 3, whole=True)
-QUICK = Size(0.02, 0.1, 3, 1000, 2, 512, 50, 1, whole=False)
+FULL = Size(0.2, 1.0, 3, None, 3, 3600, 3, whole=True)
+QUICK = Size(0.02, 0.1, 3, 1000, 2, 512, 1, whole=False)
 
 
 def report(size: Size) -> dict[str, Any]:
@@ -93,6 +94,7 @@ def report(size: Size) -> dict[str, Any]:
     found["tokenizer"] = _tokenizer(size)
     found["scoring"] = _scoring(size)
     found["start"] = _start(size)
+    found["server"] = _server(size)
     found["stages"] = {
         "start": stages.start_costs(size.short_rounds),
         "run": stages.run_stages() if size.whole else NOT_MEASURED,
@@ -228,7 +230,7 @@ def _scoring(size: Size) -> dict[str, Any]:
     found = {}
     for name, one_core in (("all_cores", False), ("one_core", True)):
         compared = 0 if one_core else None if size.whole else size.scored
-        with Worker("serving", one_core, size.scored, compared, size.requests, size.short_rounds) as worker:
+        with Worker("serving", one_core, size.scored, compared, size.short_rounds) as worker:
             found[name] = worker.ask()
     return {"reviews": size.scored, "unit": "reviews a second", **found}
 
@@ -237,6 +239,13 @@ def _start(size: Size) -> Any:
     if not size.whole:
         return NOT_MEASURED
     with Worker("start", size.short_rounds) as worker:
+        return worker.ask()
+
+
+def _server(size: Size) -> Any:
+    if not size.whole:
+        return NOT_MEASURED
+    with Worker("server", size.scored, LOAD_S, size.short_rounds) as worker:
         return worker.ask()
 
 
@@ -262,6 +271,8 @@ def _ratios(found: dict[str, Any]) -> dict[str, float]:
     if isinstance(start := found["start"], dict):
         ratios["start"] = start["tensorflow"]["seconds"]["median"] / start["serving"]["seconds"]["median"]
         ratios["start_memory"] = start["tensorflow"]["peak_memory_mb"] / start["serving"]["peak_memory_mb"]
+    if isinstance(server := found["server"], dict):
+        ratios |= server_ratios(server)
     for default in ("threads", "allocator"):
         seconds = (training[name]["epoch_seconds"]["median"] for name in (f"{PLAIN}_{default}", "pipeline_single"))
         ratios[default] = truediv(*seconds)

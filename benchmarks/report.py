@@ -74,7 +74,7 @@ def markdown() -> str:
 def table(found: dict[str, Any]) -> str:
     """Returns the report's main figures beside those of the references, as a Markdown table."""
     training, tokenizer, ratios = found["training"], found["tokenizer"], found["ratios"]
-    lines = [("", "reference", "here", "times as fast"), ("---", "---:", "---:", "---:")]
+    lines: list[tuple[str, ...]] = [("", "reference", "here", "times as fast"), ("---", "---:", "---:", "---:")]
     for model in ("single", "stacked"):
         reference, here = (
             f"{training[f'{loop}_{model}']['epoch_seconds_scaled_to_the_whole_split']:,.0f} s"
@@ -111,7 +111,29 @@ def table(found: dict[str, Any]) -> str:
             for way in ("tensorflow", "serving")
         )
         lines.append(("one review from a cold start; reference: TensorFlow", reference, here, f"{ratios['start']:.1f}"))
+    if isinstance(server := found.get("server"), dict):  # not in reports of before it was ours
+        lines += _server_lines(server, ratios)
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def _server_lines(server: dict[str, Any], ratios: dict[str, float]) -> list[tuple[str, ...]]:
+    def speed(load: str) -> str:
+        return f"{server[load]['reviews_per_second']['median']:,.0f} reviews/s"
+
+    lines: list[tuple[str, ...]] = []
+    one = (f"{server[f'one_client_{way}']['median_ms']['median']:.1f} ms" for way in ("mlflow", "ours"))
+    lines.append(("server, one client; reference: MLflow's", *one, f"{ratios['server_one_client']:.1f}"))
+    many = (speed(f"many_clients_{way}") for way in ("mlflow", "ours"))
+    lines.append(("server, 64 clients; reference: MLflow's", *many, f"{ratios['server_many_clients']:.1f}"))
+    bulk = f"{server['bulk_reviews_per_second']['median']:,.0f} reviews/s"
+    eight = speed("many_clients_of_eight_ours")
+    lines.append(("… of eight reviews each; reference: in bulk", bulk, eight, f"{ratios['server_of_bulk']:.1f}"))
+    start, memory = server["start_seconds"], server["memory_mb"]
+    started = (f"{start[way]:.1f} s, {memory[way]:,.0f} MB" for way in ("mlflow", "ours"))
+    lines.append(
+        ("server, to its first answer; reference: MLflow's", *started, f"{start['mlflow'] / start['ours']:.1f}")
+    )
+    return lines
 
 
 def full_run(found: dict[str, Any]) -> str:

@@ -1,15 +1,11 @@
-"""A worker that scores raw text with a registered model: one review over HTTP, and many, beside TensorFlow and Keras.
+"""A worker that scores raw text with a registered model in bulk, beside TensorFlow and Keras.
 
 What is scored with is the candidate `single` of `dvc repro`, logged to a store of its own; where the n-grams and the
 blend are candidates too, their speed stands beside it.
 """
 
-import http.client
 import json
 import os
-import re
-import subprocess
-import sys
 import tempfile
 import time
 from collections import defaultdict
@@ -20,12 +16,11 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.workers import ROOT, answer, arguments, spread, turns
+from benchmarks.workers import answer, arguments, spread, turns
 from pipeline.evaluation.candidates import SETTINGS
 from pipeline.evaluation.metrics import probability
 from pipeline.evaluation.scoring import logits_of
 from pipeline.project.atomic import read_json, read_table
-from pipeline.project.errors import PipelineError
 from pipeline.project.params import load_params
 from pipeline.project.paths import BLEND, NGRAMS, REVIEW_COLUMNS, SPLIT_TABLES, candidate_folder, model_file
 from pipeline.project.run_command import run_command
@@ -37,11 +32,9 @@ from pipeline.text.batching import make_batches, pad
 from pipeline.tracking import runs
 from pipeline.training import networks
 
-_WARM_UP_REQUESTS = 20
-
 
 def main() -> None:
-    one_core, reviews, compared, requests, rounds = arguments()
+    one_core, reviews, compared, rounds = arguments()
     if one_core:  # before anything counts the cores
         os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
     texts = read_table(SPLIT_TABLES / "test.parquet", REVIEW_COLUMNS)["text"].tolist()
@@ -53,7 +46,6 @@ def main() -> None:
             if one_core:
                 found["profile"] = measured.profile(texts[:reviews])
             else:
-                found["one_review_http_ms"] = _http_milliseconds(measured.uri, texts[:reviews], requests)
                 found["parity"] = measured.parity(texts[:compared])
             answer(found)
 
@@ -157,36 +149,6 @@ class Measured:
                 taken[event["args"]["op_name"]] += event["dur"] / 1e6
         total = sum(taken.values())
         return {name: round(taken[name] / total, 4) for name in sorted(taken, key=taken.__getitem__, reverse=True)[:8]}
-
-
-def _http_milliseconds(uri: str, texts: list[str], requests: int) -> dict[str, float]:
-    """Returns the spread of requests of one review each, on one connection to a server that is warm."""
-    command = [sys.executable, "-m", "pipeline.cli", "serve", "--model", uri, "--port", "0"]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) as server:
-        try:
-            assert server.stdout
-            address = re.search(r"http://([^/]+)/", server.stdout.readline())
-            if not address:
-                raise PipelineError("the server did not start")
-            connection = http.client.HTTPConnection(address[1], timeout=60)
-
-            def ask(text: str) -> float:
-                body = json.dumps({"dataframe_split": {"columns": ["text"], "data": [[text]]}})
-                begun = time.perf_counter()
-                connection.request("POST", "/invocations", body, {"Content-Type": "application/json"})
-                reply = connection.getresponse()
-                reply.read()
-                if reply.status != 200:
-                    raise PipelineError(f"the server answered {reply.status}")
-                return (time.perf_counter() - begun) * 1000
-
-            for text in texts[:_WARM_UP_REQUESTS]:
-                ask(text)
-            found = [ask(texts[number % len(texts)]) for number in range(requests)]
-            return spread(found) | {"p95": round(float(np.percentile(found, 95)), 4)}
-        finally:
-            server.terminate()
 
 
 if __name__ == "__main__":

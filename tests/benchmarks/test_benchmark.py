@@ -1,15 +1,16 @@
 """The benchmark measures what it says: the classic loop is the published one, and a report holds real figures."""
 
 import json
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from conftest import ROOT, edit_params
+from conftest import ROOT, Registered, edit_params
 
-from benchmarks import classic, machine, measure, report, reviews, stages
+from benchmarks import classic, load, machine, measure, report, reviews, server, stages
 from benchmarks.profiles import kernels
 from benchmarks.training import _without_learning
 from benchmarks.workers import Worker
@@ -31,7 +32,6 @@ TRIAL = measure.Size(
     vocabulary=50,
     encoding_rounds=1,
     scored=64,
-    requests=5,
     short_rounds=1,
     whole=False,
 )
@@ -55,6 +55,19 @@ def test_the_classic_loop_shuffles_whole_reviews_and_pads_batches_of_64_to_their
     assert first != second and first != sorted(first)
     in_order = [ids.numpy()[:, 0] for ids, _ in classic.batches(TOKEN_IDS, LABEL)]
     assert np.concatenate(in_order).tolist() == list(range(1, 201))
+
+
+@pytest.mark.e2e
+def test_clients_are_answered_by_a_server_and_told_apart(registered: Registered) -> None:
+    command = [sys.executable, "-m", "pipeline.cli", "serve", "--model", registered.paths["mean"]]
+    texts = [f"A film of {number} minutes." for number in range(20)]
+    with server.running(command) as running:
+        found = load.measure(running.address, texts, clients=4, reviews=8, seconds=1.0)
+        assert running.memory_mb() > 50
+    assert 0 < running.seconds < 60
+    assert found["reviews_per_second"] % 8 == 0 and 0 < found["median_ms"] <= found["p99_ms"] < 1000
+    with pytest.raises(PipelineError, match="--model nowhere"), server.running([*command[:-1], "nowhere"]):
+        pass
 
 
 @pytest.mark.parametrize(("name", "parameters"), [("single", 598_209), ("stacked", 635_329)])
@@ -163,7 +176,6 @@ def test_a_report_holds_ratios_of_measured_figures(prepared: Path) -> None:
     scoring = found["scoring"]
     assert all(scoring["one_core"][f"{way}from_raw_text"]["median"] > 0 for way in ("", "ngrams_", "blend_"))
     assert "LSTM" in scoring["one_core"]["profile"] and "tokenizer" in scoring["one_core"]["profile"]
-    assert scoring["all_cores"]["one_review_http_ms"]["count"] == TRIAL.requests
     assert scoring["all_cores"]["parity"]["reviews"] == TRIAL.scored
     assert scoring["all_cores"]["parity"]["largest_difference"] < 1e-5
     assert found["stages"]["start"]["split"]["loaded"] == []

@@ -1,8 +1,8 @@
 """Scoring together what waits at the same time.
 
-While one batch is scored, requests gather; the next batch takes a share of each of them, so that a large request does
-not make a small one wait. A large one is scored piece by piece, and no piece is begun for a client that is gone or a
-deadline that has passed.
+While batches are scored, one a thread, requests gather; the next batch takes a share of each of them, so that a large
+request does not make a small one wait. A large one is scored in pieces, several at a time, and no piece is begun for a
+client that is gone or a deadline that has passed.
 """
 
 import asyncio
@@ -18,15 +18,15 @@ from pipeline.serving.server.limits import busy
 from pipeline.serving.server.metrics import Metrics
 from pipeline.serving.server.payloads import RefusedRequest
 
-BATCH_COST = 2**17
-"""Of the texts of a batch, in characters: some seventy IMDB reviews, a thirtieth of a second on two cores."""
+BATCH_COST = 2**18
+"""Of the texts of a batch, in characters: some hundred and forty IMDB reviews, an eighth of a second on a core."""
 _FIXED_COST = 64
 _READ_CHARACTERS = 2**13
 """Of a text, that its network reads at most, about; its n-grams are of all of it."""
 _NGRAM_COST = 0.4
 """Of a character in n-grams, beside one that a network reads."""
 FIRST_RATE = BATCH_COST / 0.5
-"""Cost a second before anything was measured."""
+"""Cost a second of a thread before anything was measured."""
 _MEMORY = 0.9
 """Weight of the batches before in the mean rate."""
 
@@ -43,29 +43,49 @@ class _Job:
     costs: Sequence[int]
     done: "asyncio.Future[Columns]"
     begun: float
-    found: Columns
-    place: int = 0  # texts before it are scored
-
-    @property
-    def left(self) -> int:
-        return sum(self.costs[self.place :])
+    found: Columns  # as long as `texts`, filled piece by piece
+    left: int  # cost of the texts that are not scored
+    given: int = 0  # texts before it are scored, or are being scored
+    scored: int = 0
 
     def share(self, cost: float) -> int:
         """Returns how many of the next texts cost no more than `cost`, at least one."""
         count = 1
-        cost -= self.costs[self.place]
-        while self.place + count < len(self.texts) and (cost := cost - self.costs[self.place + count]) >= 0:
+        cost -= self.costs[self.given]
+        while self.given + count < len(self.texts) and (cost := cost - self.costs[self.given + count]) >= 0:
             count += 1
         return count
 
 
+@dataclass(frozen=True)
+class _Piece:
+    """Texts of one request in a batch."""
+
+    job: _Job
+    start: int
+    stop: int
+
+    @property
+    def texts(self) -> Sequence[str]:
+        return self.job.texts[self.start : self.stop]
+
+    @property
+    def cost(self) -> int:
+        return sum(self.job.costs[self.start : self.stop])
+
+
 @dataclass
 class Batcher:
-    """The queue before the scorer; `run` works it off."""
+    """The queue before the scorer; `run` works it off.
+
+    Attributes:
+        threads: how many batches are scored at the same time, each on one thread.
+    """
 
     metrics: Metrics
-    _jobs: "deque[_Job]" = field(default_factory=deque)
-    _cost: int = 0  # of all that waits
+    threads: int = 1
+    _jobs: "deque[_Job]" = field(default_factory=deque)  # that are not answered
+    _cost: int = 0  # of all their texts that are not scored
     _rate: float = field(default_factory=lambda: FIRST_RATE)
     _some: asyncio.Event = field(default_factory=asyncio.Event)
 
@@ -78,15 +98,15 @@ class Batcher:
         """
         now = time.monotonic()
         costs = [_cost(text) for text in texts]
-        expected = (self._cost + sum(costs)) / self._rate
+        expected = (self._cost + sum(costs)) / (self._rate * self.threads)
         if expected > seconds:
             raise busy(f"with what waits before it, the request would take {expected:.0f} seconds", expected - seconds)
         if not texts:
             return [[] for _ in served.columns]
         done: asyncio.Future[Columns] = asyncio.get_running_loop().create_future()
-        job = _Job(served, texts, costs, done, now, [[] for _ in served.columns])
+        job = _Job(served, texts, costs, done, now, [[None] * len(texts) for _ in served.columns], sum(costs))
         self._jobs.append(job)
-        self._cost += sum(costs)
+        self._cost += job.left
         self._some.set()
         try:
             async with asyncio.timeout(seconds):
@@ -103,89 +123,83 @@ class Batcher:
 
     async def run(self) -> None:
         """Scores batch after batch, until it is cancelled."""
-        with ThreadPoolExecutor(1, "scoring") as thread:
-            while True:
-                self._some.clear()
-                if self._jobs:
-                    try:
-                        await self._one(thread)
-                    except Exception as error:  # a fault here ends the requests that wait, not those that come
-                        self._end_all(error)
-                else:
-                    await self._some.wait()
+        with ThreadPoolExecutor(self.threads, "scoring") as pool:
+            async with asyncio.TaskGroup() as group:
+                for _ in range(self.threads):
+                    group.create_task(self._work(pool))
 
-    async def _one(self, thread: ThreadPoolExecutor) -> None:
-        """Scores a share of each job that is of the first one's version."""
-        served = self._jobs[0].served
-        jobs = [job for job in self._jobs if job.served is served]
-        shares: list[tuple[_Job, int]] = []
+    async def _work(self, pool: ThreadPoolExecutor) -> None:
+        while True:
+            await self._some.wait()
+            try:
+                if pieces := self._next():
+                    await self._score(pool, pieces)
+                else:
+                    self._some.clear()
+            except Exception as error:  # a fault here ends the requests that wait, not those that come
+                for job in tuple(self._jobs):
+                    self._fail(job, error)
+
+    def _next(self) -> Sequence[_Piece]:
+        """Returns a batch, a share of each job of the version of the first; none where nothing waits."""
+        waiting = [job for job in self._jobs if job.given < len(job.texts)]
+        waiting = [job for job in waiting if job.served is waiting[0].served]
+        pieces = []
         left: float = BATCH_COST
-        for waiting, job in zip(range(len(jobs), 0, -1), jobs, strict=True):
+        for others, job in zip(range(len(waiting), 0, -1), waiting, strict=True):
             if left <= 0:
                 break
-            count = job.share(left / waiting)
-            left -= sum(job.costs[job.place : job.place + count])
-            shares.append((job, count))
-        texts = [text for job, count in shares for text in job.texts[job.place : job.place + count]]
-        cost = BATCH_COST - left
-        now = time.monotonic()
-        for job, _ in shares:
-            if not job.place:
-                self.metrics.queued.observe(now - job.begun)
+            piece = _Piece(job, job.given, job.given + job.share(left / others))
+            left -= piece.cost
+            pieces.append(piece)
+            if not job.given:
+                self.metrics.queued.observe(time.monotonic() - job.begun)
+            job.given = piece.stop
+            self._jobs.remove(job)  # whose turn it was comes last
+            self._jobs.append(job)
+        return pieces
+
+    async def _score(self, pool: ThreadPoolExecutor, pieces: Sequence[_Piece]) -> None:
+        texts = [text for piece in pieces for text in piece.texts]
         self.metrics.batch_rows.observe(len(texts))
+        begun = time.monotonic()
         loop = asyncio.get_running_loop()
         try:
-            found = await loop.run_in_executor(thread, _scored, served, texts)
-        except Exception:
-            await self._one_by_one(thread, shares)
+            found = await loop.run_in_executor(pool, _scored, pieces[0].job.served, texts)
+        except Exception as error:
+            if len(pieces) == 1:
+                self._fail(pieces[0].job, _refusal(pieces[0].job.served, error))
+            else:  # each alone, so that what is wrong with one is told to that one
+                for piece in pieces:
+                    if piece.job in self._jobs:
+                        await self._score(pool, [piece])
             return
-        self._rate = _MEMORY * self._rate + (1 - _MEMORY) * cost / (time.monotonic() - now)
+        rate = sum(piece.cost for piece in pieces) / (time.monotonic() - begun)
+        self._rate = _MEMORY * self._rate + (1 - _MEMORY) * rate
         start = 0
-        for job, count in shares:
-            self._add(job, count, [column[start : start + count] for column in found])
-            start += count
-        for job, _ in shares:  # who was served now comes last
-            if job in self._jobs:
-                self._jobs.remove(job)
-                self._jobs.append(job)
+        for piece in pieces:
+            stop = start + piece.stop - piece.start
+            self._put(piece, [column[start:stop] for column in found])
+            start = stop
 
-    async def _one_by_one(self, thread: ThreadPoolExecutor, shares: Sequence[tuple[_Job, int]]) -> None:
-        """Scores each job's share alone, so that what is wrong with one is told to that one."""
-        loop = asyncio.get_running_loop()
-        for job, count in shares:
-            if job not in self._jobs:  # its client is gone
-                continue
-            texts = job.texts[job.place : job.place + count]
-            try:
-                found = await loop.run_in_executor(thread, _scored, job.served, texts)
-            except Exception as error:
-                if isinstance(error, job.served.model.UnencodableText):
-                    refusal = RefusedRequest(f"version {job.served.version} cannot score one of the texts")
-                else:  # its message may hold a text
-                    refusal = RefusedRequest(f"version {job.served.version} failed: {type(error).__name__}", 500)
-                if job in self._jobs and not job.done.done():
-                    job.done.set_exception(refusal)
-                self._end(job)
-            else:
-                self._add(job, count, found)
-
-    def _add(self, job: _Job, count: int, found: Columns) -> None:
+    def _put(self, piece: _Piece, found: Columns) -> None:
+        job = piece.job
         if job not in self._jobs:  # its client is gone
             return
-        self._cost -= sum(job.costs[job.place : job.place + count])
-        job.place += count
-        for column, more in zip(job.found, found, strict=True):
-            column += more
-        if job.place == len(job.texts):
+        self._cost -= piece.cost
+        job.left -= piece.cost
+        job.scored += piece.stop - piece.start
+        for column, values in zip(job.found, found, strict=True):
+            column[piece.start : piece.stop] = values
+        if job.scored == len(job.texts):
             self._end(job)
             if not job.done.done():
                 job.done.set_result(job.found)
 
-    def _end_all(self, error: Exception) -> None:
-        for job in tuple(self._jobs):
-            self._end(job)
-            if not job.done.done():
-                job.done.set_exception(error)
+    def _fail(self, job: _Job, error: Exception) -> None:
+        self._end(job)
+        if not job.done.done():
+            job.done.set_exception(error)
 
     def _end(self, job: _Job) -> None:
         if job in self._jobs:
@@ -198,6 +212,14 @@ def _scored(served: Served, texts: Sequence[str]) -> Columns:
     if [len(column) for column in found] != [len(texts)] * len(served.columns):
         raise ValueError("another number of scores than of texts")
     return found
+
+
+def _refusal(served: Served, error: Exception) -> RefusedRequest:
+    if isinstance(error, served.model.UnencodableText):
+        return RefusedRequest(f"version {served.version} cannot score one of the texts")
+    return RefusedRequest(
+        f"version {served.version} failed: {type(error).__name__}", 500
+    )  # its message may hold a text
 
 
 def _cost(text: str) -> int:

@@ -1,6 +1,7 @@
 """Listening, and ending in good order."""
 
 import asyncio
+import os
 import secrets
 import signal
 import socket
@@ -39,6 +40,7 @@ def serve(
     hosts: Collection[str] = (),
     drain_s: float,
     poll_s: float,
+    threads: int,
 ) -> None:
     """Serves a model, by default the champion, until the process is stopped; port 0 takes a free one.
 
@@ -50,6 +52,7 @@ def serve(
         hosts: names under which it may be asked, beside addresses, `localhost`, `host` and this machine's name.
         drain_s: seconds between SIGTERM, at which readiness fails, and the end of listening.
         poll_s: seconds between two looks for another champion.
+        threads: batches that are scored at the same time.
 
     Raises:
         UsageError, PipelineError: as in `Following`; or the address cannot be listened on; or it is beyond loopback,
@@ -59,9 +62,10 @@ def serve(
         raise UsageError(f"--host {host} is more than this machine: name a --token-file, or say --no-auth")
     token = None if token_file is None else _token(token_file)
     listening = listen(host, port)
+    os.environ["OMP_NUM_THREADS"] = "1"  # of each batch: a model reads it when it is loaded
     metrics = Metrics()
     following = Following(uri, metrics, pinned=pinned, poll_s=poll_s)
-    service = Service(following, metrics, Batcher(metrics))
+    service = Service(following, metrics, Batcher(metrics, threads))
     shown = f"[{host}]" if ":" in host else host
     announced = f"serving {uri or champion_uri()} at http://{shown}:{listening.getsockname()[1]}/invocations"
     known = {*hosts, host, _LOCALHOST, socket.gethostname()}
@@ -82,6 +86,12 @@ def server(service: Service, app: Starlette, announced: str, drain_s: float) -> 
         timeout_graceful_shutdown=round(limits.READ_S + limits.ANSWER_S),
     )
     return _Server(config, service, announced, drain_s)
+
+
+def cores() -> int:
+    """Returns how many cores this process may use."""
+    affinity = getattr(os, "sched_getaffinity", None)  # Linux has it
+    return len(affinity(0)) if affinity else os.cpu_count() or 1
 
 
 def _is_loopback(host: str) -> bool:
