@@ -15,12 +15,12 @@ $(READY): requirements.lock pyproject.toml
 	$(PYTHON) -m venv $(VENV)
 	"$(BIN)"/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
 	"$(BIN)"/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
-	"$(BIN)"/python scripts/plots.py
+	"$(BIN)"/python -m scripts.plots
 	@git rev-parse --git-dir >/dev/null 2>&1 || "$(BIN)"/dvc config --local core.no_scm true # a zip has no git
 	@touch $@
 
 demo: $(READY) ## Run the whole pipeline on the embedded sample, in .demo/
-	"$(BIN)"/python scripts/demo.py
+	"$(BIN)"/python -m scripts.demo
 
 test: $(READY) lint ## Lint, check types and run all tests
 	"$(BIN)"/python -m pytest --numprocesses auto --dist loadfile
@@ -35,7 +35,7 @@ repro: $(READY) ## Run the pipeline on the data set that params.yaml names
 	"$(BIN)"/dvc repro
 
 plots: $(READY) ## Draw the models' curves on a page that needs no network
-	"$(BIN)"/python scripts/plots.py
+	"$(BIN)"/python -m scripts.plots
 	"$(BIN)"/dvc plots show
 
 bench: $(READY) ## Measure speed beside the classic loop and TFDS, in half an hour (QUICK=1: in 5 minutes; GPU=1: on a GPU)
@@ -44,7 +44,7 @@ bench: $(READY) ## Measure speed beside the classic loop and TFDS, in half an ho
 SEEDS ?= 3
 
 sweep: $(READY) ## Train all networks for SEEDS seeds: how much accuracy moves by itself
-	"$(BIN)"/python scripts/sweep.py --seeds $(SEEDS)
+	"$(BIN)"/python -m scripts.sweep --seeds $(SEEDS)
 
 ablations: $(READY) ## Train one network on more and fewer labels, taught and not: hours, in as many sittings as you like
 	"$(BIN)"/python -m scripts.ablations

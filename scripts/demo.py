@@ -13,13 +13,13 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-import plots
 from pathspec import GitIgnoreSpec
 from ruamel.yaml import YAML
 
 from pipeline.project.checkouts import clone_environment
 from pipeline.project.params import load_params
 from pipeline.project.run_command import run_command
+from scripts import plots
 
 ROOT = Path(__file__).resolve().parent.parent
 DEMO = ROOT / ".demo"

@@ -1,4 +1,4 @@
-"""How much accuracy moves when nothing but the seed changes: `make sweep`, or `python scripts/sweep.py --seeds 5`.
+"""How much accuracy moves when nothing but the seed changes: `make sweep`, or `python -m scripts.sweep --seeds 5`.
 
 Each seed is a DVC experiment `seed-<n>` of the checked out commit; its trainings are MLflow runs of that name in this
 checkout's store. That of params.yaml's own seed trains nothing: its runs are those that stand. They run in `.sweep/`, a

@@ -203,7 +203,7 @@ def test_the_pages_load_nothing_and_carry_what_draws_them(shown: Shown) -> None:
 
 def test_the_page_comes_with_the_environment_and_stays_out_of_git() -> None:
     recipe = (ROOT / "Makefile").read_text().partition("$(READY):")[2].partition("\n\n")[0]
-    assert "scripts/plots.py" in recipe
+    assert "scripts.plots" in recipe
     ignored = subprocess.run(["git", "check-ignore", "--quiet", f".dvc/{plots.PAGE}"], cwd=ROOT)
     assert ignored.returncode == 0
 

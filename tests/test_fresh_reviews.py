@@ -3,7 +3,6 @@ as fresh, trained on, and judged by the gate. Their language is new: words that 
 
 import json
 import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +13,7 @@ from conftest import ROOT, edit_params
 from ruamel.yaml import YAML
 
 from pipeline.project.params import load_params
-
-sys.path.insert(0, str(ROOT / "scripts"))
-import demo
+from scripts import demo
 
 pytestmark = pytest.mark.e2e
 

@@ -15,8 +15,7 @@ from conftest import ROOT, edit_params
 from ruamel.yaml import YAML
 from store_fixtures import mlflow_server
 
-sys.path.insert(0, str(ROOT / "scripts"))
-import demo
+from scripts import demo
 
 pytestmark = pytest.mark.e2e
 

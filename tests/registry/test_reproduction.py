@@ -8,15 +8,12 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from conftest import ROOT
 from mlflow import MlflowClient
 from ruamel.yaml import YAML
 
 from pipeline.project import provenance
 from pipeline.registry.reproduction import METRICS, Made, compare, read_made, rests_on
-
-sys.path.insert(0, str(ROOT / "scripts"))
-import demo
+from scripts import demo
 
 MADE = Made(
     outputs={"data/raw": "a" * 32, "data/splits": "b" * 32},

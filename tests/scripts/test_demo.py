@@ -3,16 +3,13 @@
 import os
 import shutil
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 from conftest import ROOT
 
 from pipeline.project.params import load_params
-
-sys.path.insert(0, str(ROOT / "scripts"))
-import demo
+from scripts import demo
 
 
 @pytest.fixture
@@ -76,4 +73,4 @@ def test_make_finds_its_environment_where_the_path_has_a_space(unzipped: Path) -
         name: value for name, value in os.environ.items() if name != "VENV" and not name.startswith(("MAKE", "MFLAGS"))
     }
     done = subprocess.run(["make", "demo"], cwd=unzipped, env=env, capture_output=True, text=True)
-    assert done.returncode == 0 and done.stdout.splitlines()[-1] == "ran scripts/demo.py", done.stderr
+    assert done.returncode == 0 and done.stdout.splitlines()[-1] == "ran -m scripts.demo", done.stderr

@@ -29,9 +29,7 @@ from pipeline.text.vocabulary import build_vocabulary
 from pipeline.tracking import runs
 from pipeline.training import networks
 from pipeline.training.onnx_graph import onnx_graph
-
-sys.path.insert(0, str(ROOT / "scripts"))
-import sweep
+from scripts import sweep
 
 SEEDS = (42, 43)
 ACCURACY = {"single": 0.871, "stacked": 0.874}

@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from conftest import ROOT, Registered
-from test_server import Server, start
+from served import announced, start
 
 from pipeline.served_model.tokenizer import truncate
 from pipeline.text.batching import pad
@@ -105,9 +105,8 @@ def test_the_pyfunc_reads_the_stages_ids(
 
 
 def test_http_reads_the_stages_ids(registered: Registered, texts: list[str], expected: np.ndarray) -> None:
-    with start(registered, "--port", "0") as process:
-        assert process.stdout is not None
-        server = Server(process, int(process.stdout.readline().rsplit(":", 1)[1].split("/")[0]))
+    with start(registered.folder, "--port", "0") as process:
+        server = announced(process)
         try:
             assert_same(server.logits({"inputs": texts}), expected)
             assert_same(server.logits({"dataframe_records": [{"text": text} for text in HOSTILE]}), expected[1000:])
