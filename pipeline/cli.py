@@ -175,8 +175,7 @@ def serve(
     drain: Annotated[float, typer.Option(help="Seconds to go on after SIGTERM, not ready any more.", min=0)] = 5,
     poll: Annotated[float, typer.Option(help="Seconds between two looks for another champion.", min=0.1)] = 10,
     threads: Annotated[
-        int | None,
-        typer.Option(help="Batches scored at the same time; by default one a core.", min=1, envvar="OMP_NUM_THREADS"),
+        int | None, typer.Option(help="Batches scored at a time, by default OMP_NUM_THREADS or one a core.", min=1)
     ] = None,
 ) -> None:
     """Serve a model over HTTP, by default the champion: POST reviews to /invocations, or as /v2 of Open Inference."""
@@ -192,7 +191,7 @@ def serve(
         hosts=allow_host,
         drain_s=drain,
         poll_s=poll,
-        threads=threads or run.cores(),
+        threads=threads,
     )
 
 

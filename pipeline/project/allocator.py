@@ -14,7 +14,7 @@ def keep_freed_memory() -> None:
     """Has the process keep what it frees for what it allocates next.
 
     TensorFlow allocates and frees the same megabytes in each step of a training. By default glibc gives them back to
-    the kernel, which has to clear them again: an epoch took 1.6 times as long (`make bench` has it as `allocator`).
+    the kernel, which has to clear them again: an epoch took 1.4 to 1.8 times as long (`make bench`: `allocator`).
     Nothing changes where the environment already says how, or the C library has no such setting.
     """
     if any(name in os.environ for name in _VARIABLES):

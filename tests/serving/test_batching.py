@@ -13,7 +13,7 @@ from pipeline.serving.server import batching
 from pipeline.serving.server.batching import Batcher
 from pipeline.serving.server.following import Served
 from pipeline.serving.server.metrics import Metrics
-from pipeline.serving.server.payloads import RefusedRequest
+from pipeline.serving.server.refusals import RefusedRequest
 
 WAIT_S = 30
 

@@ -5,8 +5,9 @@ from collections.abc import Collection
 from ipaddress import ip_address
 
 from starlette.datastructures import Headers
-from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
+
+from pipeline.serving.server.refusals import RefusedRequest, answer
 
 OPEN = ("/ping", "/health", "/v2/health/live", "/v2/health/ready")
 """Answered without a token: probes have none."""
@@ -26,7 +27,8 @@ class KnownHosts:
         if scope["type"] == "http" and ANY_HOST not in self._hosts:
             hosts = Headers(scope=scope).getlist("host")
             if len(hosts) != 1 or not (is_address(name := name_of(hosts[0])) or name in self._hosts):
-                await _refused(421, "the Host is none that is served; --allow-host names more")(scope, receive, send)
+                refusal = RefusedRequest("the Host is none that is served; --allow-host names more", 421)
+                await answer(scope["path"], refusal)(scope, receive, send)
                 return
         await self._app(scope, receive, send)
 
@@ -60,11 +62,11 @@ class PlainRequests:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http" and not scope["path"].isprintable():
-            await _refused(404, "Not Found")(scope, receive, send)
+            await answer(scope["path"], RefusedRequest("Not Found", 404))(scope, receive, send)
             return
         if scope["type"] == "http" and {name for name, _ in scope["headers"]} >= _LENGTHS:
-            message = "the request has both a Content-Length and a Transfer-Encoding"
-            await _refused(400, message, {"connection": "close"})(scope, receive, send)
+            refusal = RefusedRequest("the request has both a Content-Length and a Transfer-Encoding")
+            await answer(scope["path"], refusal, {"connection": "close"})(scope, receive, send)
             return
         await self._app(scope, receive, send)
 
@@ -81,12 +83,7 @@ class BearerToken:
             scheme, _, given = Headers(scope=scope).get("authorization", "").partition(" ")
             known = hmac.compare_digest(given.strip().encode("latin-1"), self._token)
             if scheme.lower() != "bearer" or not known:
-                message = "the request needs the header Authorization: Bearer with this server's token"
-                await _refused(401, message, {"www-authenticate": "Bearer"})(scope, receive, send)
+                refusal = RefusedRequest("the request needs this server's token, as Authorization: Bearer", 401)
+                await answer(scope["path"], refusal, {"www-authenticate": "Bearer"})(scope, receive, send)
                 return
         await self._app(scope, receive, send)
-
-
-def _refused(status: int, message: str, headers: dict[str, str] | None = None) -> JSONResponse:
-    codes = {401: "UNAUTHENTICATED", 404: "ENDPOINT_NOT_FOUND"}
-    return JSONResponse({"error_code": codes.get(status, "BAD_REQUEST"), "message": message}, status, headers)

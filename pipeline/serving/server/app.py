@@ -11,13 +11,13 @@ from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.requests import ClientDisconnect, Request
-from starlette.responses import JSONResponse, Response
+from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from pipeline.serving.server import access, health, open_inference
-from pipeline.serving.server.invocations import VERSION_HEADER, Invocations, refused
-from pipeline.serving.server.payloads import RefusedRequest
+from pipeline.serving.server.invocations import VERSION_HEADER, Invocations
+from pipeline.serving.server.refusals import RefusedRequest, answer
 from pipeline.serving.server.service import Service
 
 
@@ -76,23 +76,14 @@ def application(service: Service, *, hosts: Collection[str], token: str | None) 
     return app
 
 
-def _error(request: Request, refusal: RefusedRequest) -> Response:
-    if request.url.path.startswith("/v2"):
-        headers = {} if refusal.retry_after is None else {"retry-after": str(refusal.retry_after)}
-        return JSONResponse({"error": str(refusal)}, refusal.status, headers)
-    return refused(refusal)
-
-
 async def _refused(request: Request, error: Exception) -> Response:
     assert isinstance(error, RefusedRequest)
-    return _error(request, error)
+    return answer(request.url.path, error)
 
 
 async def _http(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
-    response = _error(request, RefusedRequest(error.detail, error.status_code))
-    response.headers.update(error.headers or {})
-    return response
+    return answer(request.url.path, RefusedRequest(error.detail, error.status_code), error.headers)
 
 
 async def _gone(_: Request, __: Exception) -> Response:
@@ -159,4 +150,4 @@ class NeverEchoed:
             where = "".join(traceback.format_tb(error.__traceback__))
             print(f"error: a request failed with {type(error).__name__}:\n{where}", file=sys.stderr, flush=True)
             failure = RefusedRequest("the request could not be answered: a fault of the server's", 500)
-            await _error(Request(scope), failure)(scope, receive, send)
+            await answer(scope["path"], failure)(scope, receive, send)

@@ -16,7 +16,7 @@ from typing import Any
 from pipeline.serving.server.following import Served
 from pipeline.serving.server.limits import busy
 from pipeline.serving.server.metrics import Metrics
-from pipeline.serving.server.payloads import RefusedRequest
+from pipeline.serving.server.refusals import RefusedRequest
 
 BATCH_COST = 2**18
 """Of the texts of a batch, in characters: some hundred and forty IMDB reviews, an eighth of a second on a core."""

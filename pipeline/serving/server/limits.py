@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from starlette.requests import Request
 
-from pipeline.serving.server.payloads import RefusedRequest
+from pipeline.serving.server.refusals import RefusedRequest
 
 MAX_REQUEST_BYTES = 2**23
 MAX_REQUEST_ROWS = 20_000

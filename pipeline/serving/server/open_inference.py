@@ -14,7 +14,8 @@ from starlette.responses import JSONResponse, Response
 
 from pipeline.serving.server.following import Served
 from pipeline.serving.server.invocations import VERSION_HEADER
-from pipeline.serving.server.payloads import COLUMN, RefusedRequest, read_json
+from pipeline.serving.server.payloads import COLUMN, read_json
+from pipeline.serving.server.refusals import RefusedRequest
 from pipeline.serving.server.service import Service, require_json
 
 PLATFORM = "sentiment_scorer"

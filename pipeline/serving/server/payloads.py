@@ -5,20 +5,12 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from pipeline.served_model.tokenizer import why_unusable
+from pipeline.serving.server.refusals import RefusedRequest
 
 COLUMN = "text"
 FORMATS = ("dataframe_split", "dataframe_records", "inputs", "instances")
 _SPLIT_KEYS = ("columns", "data", "index")
 _JSON_TYPES = {bool: "a boolean", int: "a number", float: "a number", list: "a list", dict: "an object"}
-
-
-class RefusedRequest(Exception):
-    """A request that is answered with `status`; the message says what is wrong with it."""
-
-    def __init__(self, message: str, status: int = 400, *, retry_after: int | None = None) -> None:
-        super().__init__(message)
-        self.status = status
-        self.retry_after = retry_after
 
 
 def read_json(body: bytes) -> Any:

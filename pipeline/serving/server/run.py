@@ -15,6 +15,7 @@ from starlette.applications import Starlette
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from pipeline.project.errors import UsageError
+from pipeline.served_model.scorer import _default_threads as default_threads  # versions carry it under this name
 from pipeline.serving.models import champion_uri
 from pipeline.serving.server import limits
 from pipeline.serving.server.access import is_address
@@ -40,7 +41,7 @@ def serve(
     hosts: Collection[str] = (),
     drain_s: float,
     poll_s: float,
-    threads: int,
+    threads: int | None,
 ) -> None:
     """Serves a model, by default the champion, until the process is stopped; port 0 takes a free one.
 
@@ -52,7 +53,7 @@ def serve(
         hosts: names under which it may be asked, beside addresses, `localhost`, `host` and this machine's name.
         drain_s: seconds between SIGTERM, at which readiness fails, and the end of listening.
         poll_s: seconds between two looks for another champion.
-        threads: batches that are scored at the same time.
+        threads: batches that are scored at the same time; None: as many as a model takes by itself.
 
     Raises:
         UsageError, PipelineError: as in `Following`; or the address cannot be listened on; or it is beyond loopback,
@@ -62,6 +63,7 @@ def serve(
         raise UsageError(f"--host {host} is more than this machine: name a --token-file, or say --no-auth")
     token = None if token_file is None else _token(token_file)
     listening = listen(host, port)
+    threads = threads or default_threads()
     os.environ["OMP_NUM_THREADS"] = "1"  # of each batch: a model reads it when it is loaded
     metrics = Metrics()
     following = Following(uri, metrics, pinned=pinned, poll_s=poll_s)
@@ -86,12 +88,6 @@ def server(service: Service, app: Starlette, announced: str, drain_s: float) -> 
         timeout_graceful_shutdown=round(limits.READ_S + limits.ANSWER_S),
     )
     return _Server(config, service, announced, drain_s)
-
-
-def cores() -> int:
-    """Returns how many cores this process may use."""
-    affinity = getattr(os, "sched_getaffinity", None)  # Linux has it
-    return len(affinity(0)) if affinity else os.cpu_count() or 1
 
 
 def _is_loopback(host: str) -> bool:

@@ -14,7 +14,8 @@ from pipeline.serving.server import limits
 from pipeline.serving.server.batching import Batcher, Columns
 from pipeline.serving.server.following import Following, Served
 from pipeline.serving.server.metrics import Metrics
-from pipeline.serving.server.payloads import RefusedRequest, usable
+from pipeline.serving.server.payloads import usable
+from pipeline.serving.server.refusals import RefusedRequest
 
 _LARGE_BYTES = 2**16
 """From which a body is read in a thread, so that others do not wait for it."""
