@@ -69,6 +69,16 @@ def test_each_shape_of_a_request_gives_the_models_scores(
     assert np.abs(found["probability"] - expected["probability"]).max() < 1e-5
 
 
+def test_mlflows_own_client_is_answered(server: Server, champion: mlflow.pyfunc.PyFuncModel) -> None:
+    from mlflow.pyfunc.scoring_server.client import ScoringServerClient
+
+    client = ScoringServerClient("127.0.0.1", server.port)
+    client.ping()
+    texts = pd.DataFrame({"text": TEXTS})
+    found = client.invoke(texts).get_predictions()
+    assert found["label"].tolist() == champion.predict(texts)["label"].tolist()
+
+
 def test_a_single_text_as_a_column_and_no_texts_at_all(server: Server) -> None:
     assert len(server.logits({"inputs": {"text": "fine"}})) == 1
     assert server.logits({"inputs": []}) == []
