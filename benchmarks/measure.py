@@ -3,7 +3,6 @@
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field, replace
-from operator import truediv
 from typing import Any
 
 from benchmarks import machine, stages
@@ -73,8 +72,8 @@ class Training:
 LOAD_S = 10.0
 """In which clients ask a server, each way and round."""
 NO_GPU = {"CUDA_VISIBLE_DEVICES": "-1"}
-PLAIN = "pipeline_single_default"
-"""Begins the names of contenders that leave one thing to TensorFlow or the C library."""
+DEFAULTS = {"threads": {"TF_NUM_INTRAOP_THREADS": "0"}, "allocator": {"GLIBC_TUNABLES": ""}}
+"""What a training sets, and the environment that leaves it to TensorFlow or the C library."""
 FULL = Size(0.2, 1.0, 3, None, 3, 3600, 3, whole=True)
 QUICK = Size(0.02, 0.1, 3, 1000, 2, 512, 1, whole=False)
 
@@ -93,8 +92,8 @@ def report(size: Size) -> dict[str, Any]:
     found["padding"] = _padding(found["training"])
     found["tokenizer"] = _tokenizer(size)
     found["scoring"] = _scoring(size)
-    found["start"] = _start(size)
-    found["server"] = _server(size)
+    found["start"] = _if_whole(size, "start", size.short_rounds)
+    found["server"] = _if_whole(size, "server", size.scored, LOAD_S, size.short_rounds)
     found["stages"] = {
         "start": stages.start_costs(size.short_rounds),
         "run": stages.run_stages() if size.whole else NOT_MEASURED,
@@ -121,9 +120,8 @@ def _training(size: Size) -> dict[str, Any]:
         for model in MODELS
         for loop in ("classic", "pipeline")
     }
-    for default, setting in (("threads", {"TF_NUM_INTRAOP_THREADS": "0"}), ("allocator", {"GLIBC_TUNABLES": ""})):
-        environment = {**NO_GPU, **setting}
-        contenders[f"{PLAIN}_{default}"] = replace(contenders["pipeline_single"], environment=environment)
+    for setting, default in DEFAULTS.items():
+        contenders[_without(setting)] = replace(contenders["pipeline_single"], environment=NO_GPU | default)
     turns, profiles = alternate(contenders, size.rounds, profiled=[f"pipeline_{model}" for model in MODELS])
     for model in MODELS:
         require_same_size(model, *(turns[f"{loop}_{model}"][0]["parameters"] for loop in ("classic", "pipeline")))
@@ -136,6 +134,11 @@ def _training(size: Size) -> dict[str, Any]:
         **{name: epochs(found, whole_split, size.whole) for name, found in turns.items()},
         "profile": {model: profiles[f"pipeline_{model}"] for model in MODELS},
     }
+
+
+def _without(setting: str) -> str:
+    """Returns the name of the contender that trains with the default of `setting`."""
+    return f"pipeline_single_default_{setting}"
 
 
 def alternate(
@@ -235,17 +238,10 @@ def _scoring(size: Size) -> dict[str, Any]:
     return {"reviews": size.scored, "unit": "reviews a second", **found}
 
 
-def _start(size: Size) -> Any:
+def _if_whole(size: Size, module: str, *arguments: Any) -> Any:
     if not size.whole:
         return NOT_MEASURED
-    with Worker("start", size.short_rounds) as worker:
-        return worker.ask()
-
-
-def _server(size: Size) -> Any:
-    if not size.whole:
-        return NOT_MEASURED
-    with Worker("server", size.scored, LOAD_S, size.short_rounds) as worker:
+    with Worker(module, *arguments) as worker:
         return worker.ask()
 
 
@@ -273,7 +269,7 @@ def _ratios(found: dict[str, Any]) -> dict[str, float]:
         ratios["start_memory"] = start["tensorflow"]["peak_memory_mb"] / start["serving"]["peak_memory_mb"]
     if isinstance(server := found["server"], dict):
         ratios |= server_ratios(server)
-    for default in ("threads", "allocator"):
-        seconds = (training[name]["epoch_seconds"]["median"] for name in (f"{PLAIN}_{default}", "pipeline_single"))
-        ratios[default] = truediv(*seconds)
+    seconds = training["pipeline_single"]["epoch_seconds"]["median"]
+    for setting in DEFAULTS:
+        ratios[setting] = training[_without(setting)]["epoch_seconds"]["median"] / seconds
     return {name: round(ratio, 2) for name, ratio in ratios.items()}

@@ -19,17 +19,14 @@ from typing import Any
 
 import psutil
 
-from benchmarks import load
+from benchmarks import load, logged
 from benchmarks.start import serving_environment
 from benchmarks.workers import ROOT, answer, arguments, spread, turns
 from pipeline.project.atomic import read_table
 from pipeline.project.errors import PipelineError
-from pipeline.project.params import load_params
 from pipeline.project.paths import BLEND, REVIEW_COLUMNS, SPLIT_TABLES, candidate_folder
 from pipeline.project.run_command import run_command
-from pipeline.registry import versions
 from pipeline.served_model.loading import load_scorer
-from pipeline.tracking import runs
 
 LOADS = {"one_client": (1, 1), "many_clients": (64, 1), "many_clients_of_eight": (64, 8)}
 """Clients at the same time, and reviews in each of their requests."""
@@ -65,7 +62,8 @@ def report(folder: Path, texts: Sequence[str], seconds: float, rounds: int) -> d
     served = candidate_folder(name).resolve()
     python = serving_environment(folder / "environment")
     ours = [str(python), "-m", "pipeline.cli", "serve", "--model", str(served)]
-    theirs = [sys.executable, "-m", "mlflow", "models", "serve", "--env-manager", "local", "-m", _logged(name, folder)]
+    logged_at = logged.log(name, folder).artifact_path
+    theirs = [sys.executable, "-m", "mlflow", "models", "serve", "--env-manager", "local", "-m", logged_at]
     scorer = load_scorer(served)
     found: dict[str, list[dict[str, Any]]] = {f"{one}_{way}": [] for one in LOADS for way in ("ours", "mlflow")}
     bulk = []
@@ -139,17 +137,6 @@ def _answers(port: int) -> bool:
         return False
     finally:
         connection.close()
-
-
-def _logged(name: str, folder: Path) -> str:
-    """Returns the path of the candidate `name` as a model of MLflow's, in a store in `folder`."""
-    os.environ["MLFLOW_TRACKING_URI"] = f"sqlite:///{folder / 'mlflow.db'}"
-    client = runs.connect()
-    run_id = client.create_run(runs.experiment_id(client)).info.run_id
-    served = {"max_tokens": load_params().tokenize.max_tokens}
-    files = {file.name: file.read_bytes() for file in candidate_folder(name).iterdir() if file.is_file()}
-    logged = versions.log_model(versions.Candidate(name, run_id, "benchmark", served, files))
-    return logged.artifact_path.removeprefix("file://")
 
 
 if __name__ == "__main__":

@@ -16,20 +16,18 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks import logged
 from benchmarks.workers import answer, arguments, spread, turns
 from pipeline.evaluation.candidates import SETTINGS
 from pipeline.evaluation.metrics import probability
 from pipeline.evaluation.scoring import logits_of
 from pipeline.project.atomic import read_json, read_table
-from pipeline.project.params import load_params
 from pipeline.project.paths import BLEND, NGRAMS, REVIEW_COLUMNS, SPLIT_TABLES, candidate_folder, model_file
 from pipeline.project.run_command import run_command
-from pipeline.registry import versions
 from pipeline.served_model.loading import load_scorer
 from pipeline.served_model.scorer import BATCH_TOKENS, NETWORK, PARTS, bucketed
 from pipeline.serving import models
 from pipeline.text.batching import make_batches, pad
-from pipeline.tracking import runs
 from pipeline.training import networks
 
 
@@ -50,14 +48,6 @@ def main() -> None:
             answer(found)
 
 
-def single(run_id: str) -> versions.Candidate:
-    """Returns the candidate `single` of `dvc repro`, to be logged in the run `run_id`."""
-    params = load_params()
-    served = params.model("single").model_dump() | params.tokenize.model_dump()
-    files = {file.name: file.read_bytes() for file in candidate_folder("single").iterdir() if file.is_file()}
-    return versions.Candidate("single", run_id, "benchmark", served, files)
-
-
 class Measured:
     """`single` in the forms that are measured: the candidate, the same in MLflow's hands, and as TensorFlow has it with
     the project's fused kernel and with Keras's own layers; and `others`, the candidates beside the networks."""
@@ -72,11 +62,7 @@ class Measured:
         self.plain = networks.build_model(params, vocabulary_size)
         self.plain.set_weights(weights)
         self.fused = networks.scoring(networks.accelerate(self.plain))
-        os.environ["MLFLOW_TRACKING_URI"] = f"sqlite:///{folder / 'mlflow.db'}"
-        client = runs.connect()
-        run = client.create_run(runs.experiment_id(client))
-        self.uri = versions.log_model(single(run.info.run_id)).model_uri
-        self.pyfunc = models.load_pyfunc(self.uri)
+        self.pyfunc = models.load_pyfunc(logged.log("single", folder).model_uri)
 
     def with_tensorflow(self, texts: list[str]) -> np.ndarray:
         """Returns the logits as versions did before they were folders: the same tokenizer and batches, and TensorFlow's

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from html import unescape
 from pathlib import Path
 from typing import Any
 
@@ -205,7 +206,7 @@ def test_the_reports_hold_what_the_stages_found(finished: Path) -> None:
 
 def test_the_page_and_the_card_show_this_run(finished: Path) -> None:
     reports = finished / "reports"
-    html, card = (reports / "index.html").read_text(), (reports / "model_card.md").read_text()
+    html, card = unescape((reports / "index.html").read_text()), (reports / "model_card.md").read_text()
     registry = json.loads((reports / "registry.json").read_text())
     best = json.loads((reports / "comparison.json").read_text())["best"]
     assert card.startswith(f"# Model card: {best}")

@@ -1,5 +1,4 @@
-"""TensorFlow, imported without the lines that its libraries print on stderr, which no setting of theirs turns off, and
-with the memory that it needs step after step kept."""
+"""TensorFlow, imported without the lines that its libraries print on stderr, which no setting of theirs turns off."""
 
 import os
 import subprocess
@@ -8,8 +7,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
 from typing import Any
-
-from pipeline.project.allocator import keep_freed_memory
 
 _ENDED_WELL = b"\0"
 _READER = f"""
@@ -23,7 +20,6 @@ if not said.endswith({_ENDED_WELL!r}):
 @cache
 def import_tensorflow() -> Any:
     """Returns the module `tensorflow`. What the import says on stderr shows only where it fails."""
-    keep_freed_memory()
     with _quiet_unless_it_fails():
         import tensorflow
     return tensorflow

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from pipeline.project.allocator import keep_freed_memory
 from pipeline.project.atomic import atomic_write
 from pipeline.project.errors import DataError, PipelineError
 from pipeline.project.params import ModelParams, TrainParams
@@ -212,6 +213,7 @@ def as_dataset(batches: Callable[[], Iterator[tuple[np.ndarray, np.ndarray]]], c
     import tensorflow as tf
 
     def generate() -> Any:
+        keep_freed_memory()  # here, as the making of a generator's dataset has undone it (TensorFlow 2.21)
         for token_ids, target in batches():
             yield token_ids, target.astype(np.float32)[:, None]
 

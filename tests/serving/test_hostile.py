@@ -201,12 +201,7 @@ def test_a_thousand_hostile_requests_leave_it_as_it_was(registered: Registered, 
         assert len(found) == REQUESTS
         wrong = [status for answers in found for status in answers if status >= 500 and status != 503]
         assert not wrong
-        assert all(
-            status not in answers
-            for answers, data in zip(found, BUILT, strict=False)
-            if SMUGGLED in data
-            for status in (200,)
-        )
+        assert all(200 not in answers for answers, data in zip(found, BUILT, strict=False) if SMUGGLED in data)
         assert server.logits({"inputs": texts}) == before
         assert memory_mb(process.pid) < held + MANY_MB
         process.terminate()

@@ -7,10 +7,10 @@ client that is gone or a deadline that has passed.
 
 import asyncio
 import time
-from collections import deque
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 from pipeline.serving.server.following import Served
@@ -46,7 +46,6 @@ class _Job:
     found: Columns  # as long as `texts`, filled piece by piece
     left: int  # cost of the texts that are not scored
     given: int = 0  # texts before it are scored, or are being scored
-    scored: int = 0
 
     def share(self, cost: float) -> int:
         """Returns how many of the next texts cost no more than `cost`, at least one."""
@@ -69,7 +68,7 @@ class _Piece:
     def texts(self) -> Sequence[str]:
         return self.job.texts[self.start : self.stop]
 
-    @property
+    @cached_property
     def cost(self) -> int:
         return sum(self.job.costs[self.start : self.stop])
 
@@ -84,8 +83,7 @@ class Batcher:
 
     metrics: Metrics
     threads: int = 1
-    _jobs: "deque[_Job]" = field(default_factory=deque)  # that are not answered
-    _cost: int = 0  # of all their texts that are not scored
+    _jobs: dict[_Job, None] = field(default_factory=dict)  # that are not answered; whose turn it is comes first
     _rate: float = field(default_factory=lambda: FIRST_RATE)
     _some: asyncio.Event = field(default_factory=asyncio.Event)
 
@@ -98,15 +96,14 @@ class Batcher:
         """
         now = time.monotonic()
         costs = [_cost(text) for text in texts]
-        expected = (self._cost + sum(costs)) / (self._rate * self.threads)
+        expected = (sum(job.left for job in self._jobs) + sum(costs)) / (self._rate * self.threads)
         if expected > seconds:
             raise busy(f"with what waits before it, the request would take {expected:.0f} seconds", expected - seconds)
         if not texts:
             return [[] for _ in served.columns]
         done: asyncio.Future[Columns] = asyncio.get_running_loop().create_future()
         job = _Job(served, texts, costs, done, now, [[None] * len(texts) for _ in served.columns], sum(costs))
-        self._jobs.append(job)
-        self._cost += job.left
+        self._jobs[job] = None
         self._some.set()
         try:
             async with asyncio.timeout(seconds):
@@ -155,8 +152,7 @@ class Batcher:
             if not job.given:
                 self.metrics.queued.observe(time.monotonic() - job.begun)
             job.given = piece.stop
-            self._jobs.remove(job)  # whose turn it was comes last
-            self._jobs.append(job)
+            self._jobs[job] = self._jobs.pop(job)  # whose turn it was comes last
         return pieces
 
     async def _score(self, pool: ThreadPoolExecutor, pieces: Sequence[_Piece]) -> None:
@@ -186,12 +182,10 @@ class Batcher:
         job = piece.job
         if job not in self._jobs:  # its client is gone
             return
-        self._cost -= piece.cost
         job.left -= piece.cost
-        job.scored += piece.stop - piece.start
         for column, values in zip(job.found, found, strict=True):
             column[piece.start : piece.stop] = values
-        if job.scored == len(job.texts):
+        if not job.left:  # no text costs nothing
             self._end(job)
             if not job.done.done():
                 job.done.set_result(job.found)
@@ -202,9 +196,7 @@ class Batcher:
             job.done.set_exception(error)
 
     def _end(self, job: _Job) -> None:
-        if job in self._jobs:
-            self._jobs.remove(job)
-            self._cost -= job.left
+        self._jobs.pop(job, None)
 
 
 def _scored(served: Served, texts: Sequence[str]) -> Columns:
@@ -217,9 +209,8 @@ def _scored(served: Served, texts: Sequence[str]) -> Columns:
 def _refusal(served: Served, error: Exception) -> RefusedRequest:
     if isinstance(error, served.model.UnencodableText):
         return RefusedRequest(f"version {served.version} cannot score one of the texts")
-    return RefusedRequest(
-        f"version {served.version} failed: {type(error).__name__}", 500
-    )  # its message may hold a text
+    # What it says of itself may hold a text.
+    return RefusedRequest(f"version {served.version} failed: {type(error).__name__}", 500)
 
 
 def _cost(text: str) -> int:

@@ -23,6 +23,7 @@ class Following:
     """Holds the version that is served now, and looks for another.
 
     Attributes:
+        uri: what is followed, or was found at the start.
         served: what to score with; it is whole at all times.
     """
 
@@ -33,33 +34,30 @@ class Following:
         Raises:
             UsageError, PipelineError: as in `models.load`; or the model is not one of ours.
         """
-        self._uri = uri or models.champion_uri()
+        self.uri = uri or models.champion_uri()
         self._metrics = metrics
         self._poll_s = poll_s
-        self._number: str | None = None
         self._told = ""
-        named = lookup.NAMED.fullmatch(self._uri)
+        named = lookup.NAMED.fullmatch(self.uri)
         self.follows = named is not None and named["alias"] is not None and not pinned
         self.served = self._first(uri)
         metrics.serves(self.served.version)
 
     def _first(self, uri: str | None) -> Served:
-        named = lookup.NAMED.fullmatch(self._uri)
+        named = lookup.NAMED.fullmatch(self.uri)
         if named is None:
             return _served("model", "unnumbered", models.load_light(uri))
         try:
-            version = lookup.find(self._uri)
+            version = lookup.find(self.uri)
         except lookup.NoAnswer:  # `load_light` knows the version that was named last
             model = models.load_light(uri)
-            return _served(named["name"], pulled.last_named(self._uri) or "unknown", model)
+            return _served(named["name"], pulled.last_named(self.uri) or "unknown", model)
         self._metrics.registry_reachable.set(1)
         self._metrics.champion_served.set(1)
         return self._found(version)
 
     def _found(self, version: lookup.Version) -> Served:
-        served = _served(version.name, version.number, models.load_light(self._uri, version))
-        self._number = version.number
-        return served
+        return _served(version.name, version.number, models.load_light(self.uri, version))
 
     async def follow(self) -> None:
         """Looks again and again, until it is cancelled."""
@@ -71,7 +69,7 @@ class Following:
         """Serves the version that the registry names now. Where it cannot be asked, or the version not be loaded, what
         is served stays, and metrics and stderr say so."""
         try:
-            version = lookup.find(self._uri)
+            version = lookup.find(self.uri)
         except UsageError as error:
             self._metrics.registry_reachable.set(1)
             self._metrics.champion_served.set(0)
@@ -82,7 +80,7 @@ class Following:
             self._tell(f"the registry cannot be asked: {one_line(error)}")
             return
         self._metrics.registry_reachable.set(1)
-        if version.number != self._number:
+        if version.number != self.served.version:
             try:
                 self.served = self._found(version)
             except Exception as error:

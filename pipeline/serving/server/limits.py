@@ -58,11 +58,7 @@ class Held:
     def take(self, count: int) -> None:
         """Takes `count` more bytes; raises RefusedRequest beyond what one request or all together may hold."""
         if self.bytes + count > MAX_REQUEST_BYTES:
-            raise RefusedRequest(
-                f"the request has more than {MAX_REQUEST_BYTES:,} bytes; send fewer reviews at a time, "
-                "or score a file with `sentiment score`",
-                413,
-            )
+            raise _too_large(f"the request has more than {MAX_REQUEST_BYTES:,} bytes; send fewer reviews at a time")
         if self.of.bytes + count > MAX_BYTES:
             raise busy("the requests under way hold as many bytes as they may", RETRY_AFTER_S)
         self.bytes += count
@@ -72,6 +68,10 @@ class Held:
 def busy(reason: str, retry_after: float) -> RefusedRequest:
     """Returns the refusal of a request that may be sent again after so many seconds."""
     return RefusedRequest(f"{reason}; try again later", 503, retry_after=max(round(retry_after), RETRY_AFTER_S))
+
+
+def _too_large(reason: str) -> RefusedRequest:
+    return RefusedRequest(f"{reason}, or score a file with `sentiment score`", 413)
 
 
 async def read(request: Request, held: Held) -> bytes:
@@ -101,11 +101,7 @@ async def read(request: Request, held: Held) -> bytes:
 def require_few(rows: int) -> None:
     """Raises RefusedRequest for more than MAX_REQUEST_ROWS."""
     if rows > MAX_REQUEST_ROWS:
-        raise RefusedRequest(
-            f"the request has {rows:,} rows; send at most {MAX_REQUEST_ROWS:,} at a time, "
-            "or score a file with `sentiment score`",
-            413,
-        )
+        raise _too_large(f"the request has {rows:,} rows; send at most {MAX_REQUEST_ROWS:,} at a time")
 
 
 def require_short(texts: Iterable[str]) -> None:
@@ -120,8 +116,6 @@ def require_short(texts: Iterable[str]) -> None:
 def require_few_tokens(tokens: int) -> None:
     """Raises RefusedRequest for more than MAX_REQUEST_TOKENS."""
     if tokens > MAX_REQUEST_TOKENS:
-        raise RefusedRequest(
-            f"the texts of the request have {tokens:,} tokens; send at most {MAX_REQUEST_TOKENS:,} at a time, "
-            "or score a file with `sentiment score`",
-            413,
+        raise _too_large(
+            f"the texts of the request have {tokens:,} tokens; send at most {MAX_REQUEST_TOKENS:,} at a time"
         )

@@ -112,9 +112,8 @@ class _Asked:
 
     def texts_in(self, body: bytes) -> Sequence[Any]:
         """Returns the texts in a body; raises RefusedRequest."""
-        payload, binary = read_json(self._json_of(body)), None
-        if self._json_length is not None:
-            binary = body[int(self._json_length) :]
+        head, binary = self._parts(body)
+        payload = read_json(head)
         if not isinstance(payload, dict) or payload.keys() - _REQUEST_KEYS or "inputs" not in payload:
             raise RefusedRequest(
                 'the request must be a JSON object with "inputs" and at most "id", "outputs", "parameters"'
@@ -131,12 +130,14 @@ class _Asked:
             raise RefusedRequest(f"inputs must be a list of one tensor, {COLUMN!r}")
         return _texts_of(inputs[0], binary)
 
-    def _json_of(self, body: bytes) -> bytes:
+    def _parts(self, body: bytes) -> tuple[bytes, bytes | None]:
+        """Returns the JSON, and what follows it where the request says how long the JSON is."""
         if self._json_length is None:
-            return body
+            return body, None
         if not self._json_length.isdecimal() or not self._json_length.isascii() or len(self._json_length) > 9:
             raise RefusedRequest("Inference-Header-Content-Length must be a number of bytes")
-        return body[: int(self._json_length)]
+        length = int(self._json_length)
+        return body[:length], body[length:]
 
     def _wanted(self, outputs: Any) -> Sequence[str]:
         if not isinstance(outputs, list) or not all(isinstance(one, Mapping) and "name" in one for one in outputs):

@@ -16,7 +16,6 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from pipeline.project.errors import UsageError
 from pipeline.served_model.scorer import _default_threads as default_threads  # versions carry it under this name
-from pipeline.serving.models import champion_uri
 from pipeline.serving.server import limits
 from pipeline.serving.server.access import is_address
 from pipeline.serving.server.app import application
@@ -35,10 +34,10 @@ def serve(
     host: str,
     port: int,
     *,
-    pinned: bool = False,
-    token_file: Path | None = None,
-    open_to_all: bool = False,
-    hosts: Collection[str] = (),
+    pinned: bool,
+    token_file: Path | None,
+    open_to_all: bool,
+    hosts: Collection[str],
     drain_s: float,
     poll_s: float,
     threads: int | None,
@@ -69,7 +68,7 @@ def serve(
     following = Following(uri, metrics, pinned=pinned, poll_s=poll_s)
     service = Service(following, metrics, Batcher(metrics, threads))
     shown = f"[{host}]" if ":" in host else host
-    announced = f"serving {uri or champion_uri()} at http://{shown}:{listening.getsockname()[1]}/invocations"
+    announced = f"serving {following.uri} at http://{shown}:{listening.getsockname()[1]}/invocations"
     known = {*hosts, host, _LOCALHOST, socket.gethostname()}
     server(service, application(service, hosts=known, token=token), announced, drain_s).run(sockets=[listening])
 
