@@ -14,9 +14,9 @@ def keep_freed_memory() -> None:
     """Has the process keep what it frees for what it allocates next.
 
     TensorFlow allocates and frees the same megabytes in each step of a training. Given back to the kernel they have to
-    be cleared again: an epoch took 1.4 to 1.8 times as long (`make bench`: `allocator`). TensorFlow 2.21 sees to it that
-    each block above 128 KiB goes back, from the moment that a generator's dataset is made (its
-    `ApplyPython311MemoryPatch`, against tensorflow/tensorflow#65675), so this is called after that.
+    be cleared again: an epoch took 1.4 to 1.8 times as long (`make bench`: `allocator`). TensorFlow 2.21 sees to it
+    that each block above 128 KiB goes back, from the moment that a generator's dataset is made
+    (`ApplyPython311MemoryPatch`, against its issue 65675), so this is called after that.
     Nothing changes where the environment already says how, or the C library has no such setting.
     """
     if any(name in os.environ for name in _VARIABLES):
