@@ -35,7 +35,7 @@ stages:
     deps: [data/splits, train.py]
     outs:
       - models/tiny
-      - candidates/tiny
+      - served/tiny
       - data/predictions
       - reports/comparison.json: {cache: false}
       - reports/train/tiny: {cache: false}
@@ -47,14 +47,14 @@ stages:
   register:
     cmd: python -m pipeline.stages.register
     params: [gate]
-    deps: [data/splits, data/predictions, candidates/tiny, reports/comparison.json, reports/tracked, reports/train,
+    deps: [data/splits, data/predictions, served/tiny, reports/comparison.json, reports/tracked, reports/train,
       reports/runs]
     outs: [reports/registry.json: {cache: false, persist: true}]
 """
 GITIGNORE = """
 /data/*
 !/data/labelled/
-/candidates
+/served
 /models
 /trained
 /mlflow.db*

@@ -4,6 +4,7 @@ metrics in a table, and of two revisions which is which."""
 import json
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -217,3 +218,17 @@ def test_the_metrics_are_those_of_every_model(shown: Shown, monkeypatch: pytest.
     assert list(found["data"][str(behaviour_file(NGRAMS))]["data"]) == ["capabilities"]
     changed = json.loads(dvc("metrics", "diff", "--json", "HEAD~1", "HEAD"))
     assert changed[str(evaluated_file("another"))]["accuracy"]["new"] is not None
+
+
+def test_readmes_table_of_a_sweep_shows_which_experiment_failed_and_all_that_was_varied(
+    shown: Shown, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(shown.folder)
+    dvc("exp", "run", "evaluate", "--queue", "--name", "bad", "--set-param", "split.fresh_rows=7")
+    dvc("exp", "run", "--run-all")  # it fails: the folder has none of the code that stages read
+    (command,) = re.findall(r"dvc (exp show .*)", (ROOT / "README.md").read_text())
+    monkeypatch.setenv("COLUMNS", "200")
+    table = dvc(*shlex.split(command), "--no-pager")
+    (header,) = [line for line in table.splitlines() if "Experiment" in line]
+    assert header.split()[:3] == ["Experiment", "State", "split.fresh_rows"]
+    assert re.search(r"\[bad\] +Failed +7\b", table)

@@ -367,7 +367,7 @@ def test_a_killed_training_goes_on_and_ends_in_the_same_weights(copy: Path, stop
         (["train", "single"], "data/teacher/ngrams/train.parquet", "is not a Parquet table"),
         (["train", "single"], "models/tokenizer/vocabulary.txt", "vocabulary.txt is not a vocabulary"),
         (["evaluate", "single"], "models/single/weights.npz", "weights.npz is not a model of its params"),
-        (["test", "single"], "candidates/single/network.onnx", "candidates/single holds no candidate"),
+        (["test", "single"], "served/single/network.onnx", "served/single holds no candidate"),
         (["register"], "reports/comparison.json", "comparison.json is not the JSON file that belongs there"),
     ],
 )

@@ -32,6 +32,7 @@ from pipeline.project.paths import (
     serving_file,
 )
 from pipeline.served_model.scorer import PARTS, Scorer
+from pipeline.served_model.tokenizer import SubwordTokenizer
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -64,12 +65,11 @@ def conclude(name: str, parts: Mapping[str, bytes], params: Params) -> dict[str,
         _write_folder(raw, served_files(parts, dict.fromkeys(parts, 1.0), None, max_tokens))
         scorer = Scorer(raw)
         logits = {split: np.column_stack(list(_parts(scorer, table).values())) for split, table in tables.items()}
-        lengths = {split: [len(ids) for ids in scorer.encode(table["text"])] for split, table in tables.items()}
     label = tables["validation"]["label"].to_numpy()
     weights = calibration.fit(label, logits["validation"])
     found = {split: logits[split] @ weights for split in tables}
     found["validation"] = calibration.cross_fitted(label, logits["validation"], seed)
-    predictions = {split: predicted(table, found[split], lengths[split]) for split, table in tables.items()}
+    predictions = {split: predicted(table, found[split], VOCABULARY) for split, table in tables.items()}
     measured: dict[str, Any] = {
         split: measure(table, params.evaluate, seed) for split, table in predictions.items() if len(table)
     }
@@ -103,7 +103,7 @@ def served_files(
     settings = {"max_tokens": max_tokens, "threshold": THRESHOLD, "unsure": band, "weights": dict(weights)}
     return {
         **{name: (_SERVED_MODEL / name).read_bytes() for name in CODE},
-        "vocabulary.txt": VOCABULARY.read_bytes(),
+        VOCABULARY.name: VOCABULARY.read_bytes(),
         **{PARTS[part]: content for part, content in parts.items()},
         SETTINGS: json.dumps(settings, sort_keys=True, indent=2).encode(),
     }
@@ -126,9 +126,11 @@ def load(name: str) -> Scorer:
         raise DataError(f"{candidate_folder(name)} holds no candidate ({reason}); run `dvc repro`") from None
 
 
-def predicted(reviews: "pd.DataFrame", logit: np.ndarray, length: Sequence[int]) -> "pd.DataFrame":
-    """Returns id, label, logit, probability and length (in tokens) of each review (id, label)."""
+def predicted(reviews: "pd.DataFrame", logit: np.ndarray, vocabulary: Path) -> "pd.DataFrame":
+    """Returns id, label, logit, probability and length of each review (id, label, text). The length is in tokens, those
+    that `max_tokens` cuts off included: by it reviews are grouped, and all that are cut would be of one length."""
     table = reviews[["id", "label"]].reset_index(drop=True)
+    length = [len(ids) for ids in SubwordTokenizer.load(vocabulary).encode_batch(reviews["text"])]
     return table.assign(logit=logit, probability=probability(logit), length=np.asarray(length, np.int32))
 
 

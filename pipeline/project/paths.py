@@ -73,7 +73,7 @@ def model_file(model: str) -> Path:
 
 def candidate_folder(candidate: str) -> Path:
     """Returns where a candidate stands as it is served: code, vocabulary, parts, settings."""
-    return Path("candidates") / candidate
+    return Path("served") / candidate
 
 
 def serving_file(candidate: str) -> Path:

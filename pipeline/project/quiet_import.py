@@ -8,6 +8,10 @@ from contextlib import contextmanager
 from functools import cache
 from typing import Any
 
+from pipeline.project.environment import use_own_settings
+from pipeline.project.errors import PipelineError
+
+_KERAS = ("tensorflow", "float32")
 _ENDED_WELL = b"\0"
 _READER = f"""
 import sys
@@ -19,7 +23,15 @@ if not said.endswith({_ENDED_WELL!r}):
 
 @cache
 def import_tensorflow() -> Any:
-    """Returns the module `tensorflow`. What the import says on stderr shows only where it fails."""
+    """Returns the module `tensorflow`; Keras will use it. What the import says on stderr shows only where it fails.
+
+    Raises:
+        PipelineError: the process has imported Keras with another backend or float type.
+    """
+    use_own_settings()
+    keras = sys.modules.get("keras")
+    if keras and (found := (keras.config.backend(), keras.config.floatx())) != _KERAS:
+        raise PipelineError(f"Keras was imported with {' and '.join(found)}; the models need {' and '.join(_KERAS)}")
     with _quiet_unless_it_fails():
         import tensorflow
     return tensorflow

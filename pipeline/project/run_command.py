@@ -7,6 +7,7 @@ import traceback
 from collections.abc import Callable
 
 from pipeline.project.credentials import without_user_info
+from pipeline.project.environment import use_own_settings
 from pipeline.project.errors import PipelineError, store_error, store_errors
 
 
@@ -23,6 +24,7 @@ def run_command(command: Callable[[], None], *, debug: bool = False) -> None:
     for stream in (sys.stdout, sys.stderr):  # what they cannot write, as some file's name, fails nothing
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
+    use_own_settings()
     try:
         command()
     except Exception as error:

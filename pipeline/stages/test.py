@@ -5,7 +5,14 @@ from pipeline.evaluation import candidates, selective
 from pipeline.evaluation.corrections import corrected
 from pipeline.project.atomic import read_table, write_json, write_table
 from pipeline.project.params import candidate_argument, load_params
-from pipeline.project.paths import REVIEW_COLUMNS, SPLIT_TABLES, metrics_file, predictions_file
+from pipeline.project.paths import (
+    REVIEW_COLUMNS,
+    SPLIT_TABLES,
+    VOCABULARY,
+    candidate_folder,
+    metrics_file,
+    predictions_file,
+)
 from pipeline.project.run_command import run_command
 
 
@@ -16,8 +23,7 @@ def main() -> None:
     test = read_table(SPLIT_TABLES / "test.parquet", REVIEW_COLUMNS)
     scorer = candidates.load(name)
     scores = scorer.score(test["text"])
-    lengths = [len(ids) for ids in scorer.encode(test["text"])]
-    predictions = candidates.predicted(test, scores.logit, lengths)
+    predictions = candidates.predicted(test, scores.logit, candidate_folder(name) / VOCABULARY.name)
     write_table(predictions_file(name), predictions)
     sure = selective.report(
         predictions["label"].to_numpy(), scores.probability, scores.sure, predictions["length"].to_numpy()

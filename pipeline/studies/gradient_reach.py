@@ -54,12 +54,13 @@ def study(
         seed, epochs: of the training.
 
     Returns:
-        `steps` (the median length of the training reviews), `units`, `reviews` (trained, measured and validated),
-        `epochs`, `reach_share` (REACH), and in `cells` by cell: `parameters`, `val_accuracy` after training, and for
-        `untrained` and `trained` the `gradient`, the mean norm by steps back from the last one, relative to the last
-        one's, and `reach`, how many steps back it stays at or above REACH.
+        `steps` (the median length of the training reviews, or the longest of validation's where that is less),
+        `units`, `reviews` (trained, measured and validated), `epochs`, `reach_share` (REACH), and in `cells` by cell:
+        `parameters`, `val_accuracy` after training, and for `untrained` and `trained` the `gradient`, the mean norm by
+        steps back from the last one, relative to the last one's, and `reach`, how many steps back it stays at or above
+        REACH.
     """
-    steps = int(np.median([len(ids) for ids in train[0]]))
+    steps = min(int(np.median([len(ids) for ids in train[0]])), max(len(ids) for ids in validation[0]))
     reviews, label = of_length(*train, steps, TRAINED_REVIEWS)
     held_out, held_out_label = of_length(*validation, steps, VALIDATED_REVIEWS)
     measured = held_out[:MEASURED_REVIEWS], held_out_label[:MEASURED_REVIEWS]

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
 _UNFINISHED = {
     "RUNNING": "in training",
-    "KILLED": "interrupted; the next `dvc repro` goes on from its last epoch",
+    "KILLED": "interrupted; the next `dvc repro` of the same data, params and code goes on from its last epoch",
     "FAILED": "failed",
 }
 _SETTINGS = ("seed", "learning_rate", "token_dropout", "dropout")

@@ -260,7 +260,10 @@ def training_run(model: str, resume: str | None, tags: Mapping[str, str], params
         status = "FINISHED"
     except KeyboardInterrupt:
         status = "KILLED"
-        raise PipelineError("training was interrupted; the next `dvc repro` goes on from its last epoch") from None
+        raise PipelineError(
+            "training was interrupted; the next `dvc repro` goes on from its last epoch, if data, params and code are "
+            "the same"
+        ) from None
     finally:
         mlflow.end_run(status)
         signal.signal(signal.SIGTERM, previous)

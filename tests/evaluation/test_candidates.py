@@ -83,6 +83,16 @@ def test_what_is_measured_of_a_candidate_is_what_its_folder_says_by_itself(
     assert candidates.read_part(NGRAMS, NGRAMS) == part
 
 
+def test_reviews_that_are_cut_keep_their_length(project: Path, part: bytes, vocabulary: SubwordTokenizer) -> None:
+    edit_params(project, tokenize__max_tokens=32)
+    measured = candidates.conclude(NGRAMS, {NGRAMS: part}, load_params())
+    validation = pd.read_parquet(SPLIT_TABLES / "validation.parquet")
+    lengths = pd.read_parquet(predictions_file(NGRAMS, "validation"))["length"]
+    assert lengths.tolist() == [len(ids) for ids in vocabulary.encode_batch(validation["text"])]
+    sizes = [one["reviews"] for one in measured["validation"]["slices"] if one["slice"].startswith("length")]
+    assert len(sizes) == 4 and max(sizes) < 80  # of 300
+
+
 def test_on_validation_it_is_measured_with_weights_that_have_not_seen_the_review(
     part: bytes, classifier: NgramClassifier
 ) -> None:
@@ -145,12 +155,12 @@ def test_a_damaged_folder_is_told_in_one_sentence(project: Path, part: bytes, fi
         (folder / file).write_bytes(content)
     with pytest.raises(DataError) as told:
         candidates.load(NGRAMS)
-    assert str(told.value).startswith("candidates/ngrams holds no candidate (")
+    assert str(told.value).startswith("served/ngrams holds no candidate (")
     assert str(told.value).endswith("); run `dvc repro`") and "\n" not in str(told.value)
 
 
 def test_a_candidate_or_part_that_is_not_there_is_told(project: Path) -> None:
-    with pytest.raises(DataError, match=r"candidates/pooled holds no candidate \(.*\); run `dvc repro`"):
+    with pytest.raises(DataError, match=r"served/pooled holds no candidate \(.*\); run `dvc repro`"):
         candidates.load("pooled")
-    with pytest.raises(DataError, match=r"candidates/pooled/network\.onnx does not exist; run `dvc repro`"):
+    with pytest.raises(DataError, match=r"served/pooled/network\.onnx does not exist; run `dvc repro`"):
         candidates.read_part("pooled", "network")

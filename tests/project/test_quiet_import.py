@@ -35,3 +35,9 @@ def test_what_an_import_that_fails_said_is_shown(tmp_path: Path, end: str, code:
     done = run(IMPORT, tmp_path)
     assert done.returncode == code
     assert "of C++\nof Python\n" in done.stderr
+
+
+def test_a_process_that_has_another_keras_is_told(tmp_path: Path) -> None:
+    code = f"import keras\nkeras.config.set_floatx('float16')\n{IMPORT}"
+    done = run(code, tmp_path)
+    assert "Keras was imported with tensorflow and float16; the models need tensorflow and float32" in done.stderr

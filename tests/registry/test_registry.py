@@ -216,7 +216,7 @@ def test_an_evaluation_set_with_a_guard_is_part_of_the_decision(project: Path) -
 EDITED = """
 def edited(name, before, after):
     "Replaces `before` by `after` in a file of the candidate."
-    file = Path("candidates/tiny", name)
+    file = Path("served/tiny", name)
     assert before in file.read_text()
     file.write_text(file.read_text().replace(before, after))
 """
@@ -287,7 +287,7 @@ def test_a_version_from_before_the_code_was_part_of_it_is_replaced_without_a_loo
     [
         EDITED + "edited('scorer.py', 'encode_batch(texts, self._max_tokens)', 'encode_batch(texts)')",
         EDITED + "edited('settings.json', '\"network\": 1.0', '\"network\": 1.01')",
-        "import shutil\nshutil.copy('trained/c/network.onnx', 'candidates/tiny')",
+        "import shutil\nshutil.copy('trained/c/network.onnx', 'served/tiny')",
     ],
     ids=["texts not truncated", "another weight", "another network"],
 )
@@ -474,7 +474,7 @@ result = verify()
         ("000 holds the outputs of a run that is not in the store", "remove the folder"),
         ("runs/tiny.json names run fff", "--single-item register"),
         ("models/tiny/weights.npz does not exist", "dvc checkout models/tiny`"),
-        ("candidates/ngrams does not exist", "dvc checkout candidates/ngrams`"),
+        ("served/ngrams does not exist", "dvc checkout served/ngrams`"),
     ]
     found = {what: [problem for problem in result if what in problem[0]] for what, _ in expected}
     assert all(len(problems) == 1 for problems in found.values()), result

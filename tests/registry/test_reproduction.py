@@ -112,13 +112,13 @@ LAYOUTS["before candidates"] = LAYOUTS["as at 004d4bc"] | {
 }
 
 LAYOUTS["as now"] = LAYOUTS["before candidates"] | {
-    "evaluate@m": {"candidates/m/settings.json": {}, "reports/metrics/m.json": {"validation": {"roc_auc": 0.9}}},
+    "evaluate@m": {"served/m/settings.json": {}, "reports/metrics/m.json": {"validation": {"roc_auc": 0.9}}},
 }
 TRAINED = LAYOUTS["as now"]["train@m"]
 FITTED = {
     "ngrams": {
         "models/ngrams/classifier.npz": None,
-        "candidates/ngrams/settings.json": {"weights": {"ngrams": 1.2}},
+        "served/ngrams/settings.json": {"weights": {"ngrams": 1.2}},
         "reports/metrics/ngrams.json": {"validation": {"roc_auc": 0.9}},
         "reports/train/ngrams/training.json": TRAINED["reports/train/m/training.json"],
         "reports/runs/ngrams.json": TRAINED["reports/runs/m.json"],
@@ -155,12 +155,12 @@ def test_a_blend_rests_on_its_network_and_what_taught_it_and_on_no_other() -> No
 
     stages = {
         "split": stage(["data/raw", "pipeline/data/splits.py"], "data/splits"),
-        "ngrams": stage(["data/splits/train.parquet"], "models/ngrams", "candidates/ngrams"),
+        "ngrams": stage(["data/splits/train.parquet"], "models/ngrams", "served/ngrams"),
         "teach@ngrams": stage(["models/ngrams"], "data/teacher/ngrams"),
         "train@m": stage(["data/teacher/ngrams"], "models/m"),
         "train@other": stage(["data/splits"], "models/other"),
-        "evaluate@m": stage(["models/m"], "candidates/m"),
-        "blend": stage(["candidates/m", "candidates/ngrams"], "candidates/blend"),
+        "evaluate@m": stage(["models/m"], "served/m"),
+        "blend": stage(["served/m", "served/ngrams"], "served/blend"),
     }
     assert rests_on(stages, "blend") == stages.keys() - {"train@other"}
     assert rests_on(stages, "train@m") == {"split", "ngrams", "teach@ngrams", "train@m"}

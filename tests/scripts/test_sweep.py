@@ -115,7 +115,7 @@ def dvc(*arguments: str) -> None:
 @pytest.fixture
 def swept(project: Path, trained: Path) -> Iterator[Path]:
     """A repository whose two experiments are there, with the outputs and the runs of their trainings."""
-    begin(project, trained, "stages:" + "".join(f"\n  {m}: {{cmd: 'true', outs: [candidates/{m}]}}" for m in MODELS))
+    begin(project, trained, "stages:" + "".join(f"\n  {m}: {{cmd: 'true', outs: [served/{m}]}}" for m in MODELS))
     git("add", "--all")
     git("commit", "--quiet", "-m", "params")
     head = git("rev-parse", "HEAD")
@@ -218,7 +218,7 @@ stages:
       outs:
         - reports/train/${item}: {cache: false}
         - reports/runs/${item}.json: {cache: false}
-        - candidates/${item}
+        - served/${item}
 """
 EVALUATE = f"""
 import subprocess, sys

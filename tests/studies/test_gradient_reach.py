@@ -39,6 +39,12 @@ def test_all_networks_are_of_one_size_and_meet_the_same_reviews(study: dict) -> 
     assert lstm - rnn == 3 * (2 * units * units + units)  # an LSTM has four gates' weights where an RNN has one's
 
 
+def test_validation_reviews_that_are_all_shorter_are_measured_as_they_are() -> None:
+    train, (ids, label) = reviews_of(8, 40, 1), reviews_of(2, 12, 2)
+    found = gradient_reach.study(train, (ids[1:], label[1:]), vocabulary_size=VOCABULARY, seed=1, epochs=1)
+    assert found["steps"] == 12 and found["reviews"]["measured"] == 2
+
+
 def test_small_random_weights_and_half_open_forget_gates_lose_the_gradient_and_orthogonal_ones_keep_it(
     study: dict,
 ) -> None:
