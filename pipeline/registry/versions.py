@@ -239,7 +239,13 @@ def _machine(client: "MlflowClient", run_id: str) -> dict[str, str]:
 
 def _description(client: "MlflowClient", run_id: str, card: str) -> str:
     run = runs.find_run(client, run_id)
+    card = without_head(card)
     return f"{card}\n{run_description.made_by(run.data.tags, run.data.metrics)}\n" if run else card
+
+
+def without_head(card: str) -> str:
+    """Returns a model card without the YAML that model hubs read, which MLflow would show as text."""
+    return card.partition("\n---\n")[2] if card.startswith("---\n") else card
 
 
 def logged_model(client: "MlflowClient", candidate: Candidate) -> tuple[str, str]:

@@ -1,7 +1,7 @@
 """The model card (Mitchell et al. 2019) of one model: what it is for, what it knows, how good it is and where it fails.
 
-It speaks of the model alone, not of the run that trained it, its version or whether it is champion: a version's
-description adds its run.
+It begins with the YAML that model hubs read (https://huggingface.co/docs/hub/model-cards). It speaks of the model
+alone, not of the run that trained it, its version or whether it is champion: a version's description adds its run.
 """
 
 from pipeline.project.paths import NGRAMS
