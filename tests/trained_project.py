@@ -4,7 +4,6 @@
 its MLflow run in place in milliseconds, so that the registry's tests spend their time on the registry.
 """
 
-import os
 import shutil
 import sys
 from pathlib import Path
@@ -147,7 +146,6 @@ def train(which: str, *, new_reviews: int = 0, fresh_reviews: int = 0) -> str:
     params = load_params()
     logged = params.tokenize.model_dump() | params.model(NAME).model_dump()
     weights = (source / f"{which}.sha256").read_text()
-    os.environ["MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING"] = "false"
     with runs.training_run(NAME, None, tags, logged) as run_id:
         metrics = {"val_accuracy": 0.5, "val_loss": 0.7, "epochs": 1}
         training = {"model": NAME, "weights_sha256": weights, "metrics": metrics, "params": logged}

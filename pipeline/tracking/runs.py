@@ -25,7 +25,7 @@ from pipeline.project.paths import (
     metrics_file,
     teacher_folder,
 )
-from pipeline.tracking import availability, relocation, run_description
+from pipeline.tracking import availability, relocation, run_colours, run_description
 from pipeline.tracking.availability import SQLITE
 
 if TYPE_CHECKING:
@@ -36,13 +36,14 @@ EXPERIMENT = "imdb-sentiment"
 KIND = "kind"
 """The tag that says what a run is, so that a table of runs can be one of trainings alone."""
 TRAINING = "training"
+IS_TRAINING = f"tags.{KIND} = '{TRAINING}'"
+"""The condition by which MLflow finds the trainings."""
 WEIGHTS = "weights_sha256"
 """The tag of a training with the hash of its weights."""
 NOTE = "mlflow.note.content"
 """MLflow's tag for a description, of a run or an experiment."""
-SYSTEM_METRICS_INTERVAL_S = 1
 _MOST_RUNS = 50_000  # MLflow's limit of one search
-"""So that a run of half a minute gets a curve too."""
+_FIRST = ("val/accuracy", "val_accuracy")
 _DIGEST_LENGTH = 36  # MLflow's limit
 _SLICES = "tables/slices.json"
 
@@ -233,7 +234,8 @@ def training_run(model: str, resume: str | None, tags: Mapping[str, str], params
     """Begins the run of a training of `model`, or takes up again the run `resume`, and yields its id.
 
     The run ends FINISHED, as FAILED after an exception, or as KILLED after SIGTERM or SIGINT; one that is left RUNNING
-    by kill -9 is closed by the next command that connects. Its description says how far it has come.
+    by kill -9 is closed by the next command that connects. Its description says how far it has come. The machine's own
+    metrics, which would stand between the model's, are logged only where MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING asks.
 
     Raises:
         PipelineError: the training was interrupted.
@@ -242,8 +244,6 @@ def training_run(model: str, resume: str | None, tags: Mapping[str, str], params
     import mlflow
 
     mlflow.set_experiment(EXPERIMENT)
-    mlflow.set_system_metrics_sampling_interval(SYSTEM_METRICS_INTERVAL_S)
-    mlflow.set_system_metrics_samples_before_logging(1)
     resumed = find_run(client, resume) if resume else None
     previous = signal.signal(signal.SIGTERM, signal.default_int_handler)
     status, run_id = "FAILED", None
@@ -252,10 +252,10 @@ def training_run(model: str, resume: str | None, tags: Mapping[str, str], params
             run_id=resumed.info.run_id if resumed else None,
             run_name=None if resumed else run_name(model, tags, datetime.now()),
             tags={KIND: TRAINING, **tags, **provenance.process_tags(), **({"resumed": "true"} if resumed else {})},
-            log_system_metrics=True,
         ).info.run_id
         mlflow.log_params(dict(params), run_id=run_id)
         describe(client, run_id)
+        run_colours.paint(client, trainings(client))
         yield run_id
         status = "FINISHED"
     except KeyboardInterrupt:
@@ -289,6 +289,12 @@ def trained(client: "MlflowClient", weights_sha256: str) -> list["Run"]:
     """Returns the finished and measured trainings that ended in these weights, the oldest first."""
     ended = f"attributes.status = 'FINISHED' and tags.{WEIGHTS} = '{weights_sha256}' and metrics.`test/accuracy` >= 0"
     return list(client.search_runs([experiment_id(client)], ended, order_by=["attributes.start_time ASC"]))
+
+
+def trainings(client: "MlflowClient") -> list["Run"]:
+    """Returns all trainings, the oldest first."""
+    order = ["attributes.start_time ASC"]
+    return list(client.search_runs([experiment_id(client)], IS_TRAINING, max_results=_MOST_RUNS, order_by=order))
 
 
 def tested_experiments(client: "MlflowClient") -> set[str]:
@@ -358,11 +364,12 @@ def log_epoch(run_id: str, epoch: Mapping[str, float]) -> None:
 
 def log_metrics(run_id: str, metrics: Mapping[str, float], *, step: int = 0) -> None:
     """Logs metrics in a run, without reopening it: points of curves at `step`, or, at 0, figures of the whole run,
-    which the UI draws as bars side by side."""
+    which the UI draws as bars side by side. Accuracy on validation goes first, as the UI's page *Compare* opens on the
+    metric that was logged first of those that the runs share."""
     import mlflow
 
     connect()
-    mlflow.log_metrics(dict(metrics), step=step, run_id=run_id)
+    mlflow.log_metrics(dict(sorted(metrics.items(), key=lambda metric: metric[0] not in _FIRST)), step, run_id=run_id)
 
 
 def log_artifacts(run_id: str, folder: Path, name: str) -> None:

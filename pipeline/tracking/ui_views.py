@@ -8,7 +8,7 @@ state); tests/tracking/test_ui_views.py holds it to the real UI.
 import json
 from typing import TYPE_CHECKING, Any
 
-from pipeline.tracking import runs
+from pipeline.tracking import run_colours, runs
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -25,10 +25,11 @@ or go to the charts: curves over epochs under `train` and `val`, figures of the 
 # What is shown, in this order, and how wide (in pixels); the UI always shows the fixed ones.
 _FIXED = {"attributes.`Run Name`": 190, "runDateAndNestInfo": 130, "duration": 80}
 _CHOSEN = {
-    "tags.`dataset`": 110,
-    "tags.`model`": 80,
+    "metrics.`val_accuracy`": 110,
     "metrics.`test/accuracy`": 110,
-    "metrics.`val_accuracy`": 140,
+    "attributes.`Models`": 190,  # the registered version
+    "tags.`model`": 100,
+    "tags.`dataset`": 110,
     "metrics.`test/loss`": 90,
     "metrics.`epochs`": 75,
     "metrics.`seconds_per_epoch`": 150,
@@ -39,12 +40,12 @@ _CHOSEN = {
     "tags.`dvc.experiment`": 130,
     "attributes.`Dataset`": 300,
 }
-# In the order of interest, with the charts in a row; the charts are the UI's own. Sections not named here follow.
-_SECTIONS = {"val": 2, "test": 3, "train": 2, "Sweep": 1, "Model metrics": 3}
+# In the order of interest, with the charts in a row. Sections not named here, and charts not named below, are the UI's.
+_SECTIONS = {"Accuracy": 3, "Sweep": 1, "Params that differ": 1, "val": 2, "test": 3, "train": 2, "Model metrics": 3}
 
 
 def save(client: "MlflowClient") -> None:
-    """Writes the view into the experiment, and a description where there is none."""
+    """Writes the view into the experiment, a description where there is none, and the colours of the trainings."""
     experiment = client.get_experiment(runs.experiment_id(client))
     made = experiment.creation_time
     view = json.dumps({"name": VIEW.capitalize(), "createdAt": made, "updatedAt": made, "state": json.dumps(_state())})
@@ -52,6 +53,7 @@ def save(client: "MlflowClient") -> None:
         client.set_experiment_tag(experiment.experiment_id, _TAG, view)
     if runs.NOTE not in experiment.tags:
         client.set_experiment_tag(experiment.experiment_id, runs.NOTE, _DESCRIPTION)
+    run_colours.paint(client, runs.trainings(client))
 
 
 def addresses(server: str, experiment_id: str) -> list[tuple[str, str]]:
@@ -65,28 +67,47 @@ def addresses(server: str, experiment_id: str) -> list[tuple[str, str]]:
 def _state() -> dict[str, Any]:
     widths = _FIXED | _CHOSEN
     return {
-        "searchFilter": f"tags.{runs.KIND} = '{runs.TRAINING}'",
+        "searchFilter": runs.IS_TRAINING,
         "orderByKey": "attributes.start_time",
         "orderByAsc": False,
         "selectedColumns": list(_CHOSEN),
         "columnOrder": list(widths),
         "columnWidths": widths,
+        "runsHiddenMode": "SHOW_ALL",  # else charts show ten runs
         "isAccordionReordered": True,
         "compareRunSections": [
             {"uuid": name, "name": name, "display": True, "isReordered": False, "columns": columns}
             for name, columns in _SECTIONS.items()
         ],
         "compareRunCharts": [
-            {
-                "uuid": "sweep",
-                "type": "PARALLEL",
-                "metricSectionId": "Sweep",
-                "runsCountToCompare": 100,
-                "deleted": False,
-                "isGenerated": False,
-                "selectedParams": ["recurrent_units", "learning_rate", "dropout", "token_dropout", "seed"],
-                "selectedMetrics": ["val_accuracy", "test/accuracy"],
-                "showAllRuns": True,
-            }
+            _chart("Accuracy", "BAR", metricKey="val_accuracy"),
+            _chart("Accuracy", "BAR", metricKey="test/accuracy"),
+            _chart("Accuracy", "SCATTER", xaxis=_metric("val_accuracy"), yaxis=_metric("test/accuracy")),
+            _chart(
+                "Sweep",
+                "PARALLEL",
+                selectedParams=["recurrent_units", "learning_rate", "dropout", "token_dropout", "seed"],
+                selectedMetrics=["val_accuracy"],  # runs that lack one are not drawn: experiments see no test split
+                showAllRuns=True,
+            ),
+            _chart(
+                "Params that differ",
+                "DIFFERENCE",
+                chartName="Params that differ",
+                compareGroups=["Parameters"],
+                showDifferencesOnly=True,
+                showChangeFromBaseline=False,
+                baselineColumnUuid="",
+            ),
         ],
     }
+
+
+def _chart(section: str, kind: str, **settings: Any) -> dict[str, Any]:
+    shown = {"runsCountToCompare": 100, "deleted": False, "isGenerated": False}
+    name = settings.get("metricKey", "")
+    return {"uuid": f"{section} {kind} {name}", "type": kind, "metricSectionId": section, **shown, **settings}
+
+
+def _metric(name: str) -> dict[str, str]:
+    return {"key": name, "type": "METRIC"}

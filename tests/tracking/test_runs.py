@@ -5,13 +5,14 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import mlflow
 import pytest
 from tracked_runs import committed, evaluation, history, track_evaluation, track_training
 
 from pipeline.project import provenance
 from pipeline.project.errors import PipelineError
 from pipeline.project.paths import train_reports
-from pipeline.tracking import fitted_runs, restoration, runs
+from pipeline.tracking import fitted_runs, restoration, run_colours, runs
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -24,11 +25,6 @@ def note(client: "MlflowClient", run_id: str) -> str:
 
 def teacher(model: str) -> str:
     return str(committed(train_reports(model) / "training.json")["params"]["learns_from"])
-
-
-def figures(run: "Run") -> dict[str, float]:
-    """The metrics of a run but for those of the machine, of which one that lasts a second has some."""
-    return {name: value for name, value in run.data.metrics.items() if not name.startswith("system/")}
 
 
 def found_runs(client: "MlflowClient", condition: str = "") -> "list[Run]":
@@ -72,6 +68,34 @@ def test_a_runs_name_says_model_and_time_or_dvc_experiment(client: "MlflowClient
     assert client.get_run(record["run_id"]).info.run_name == f"single {begun:%m-%d %H:%M}"
     of_experiment = track_training("single", **{"dvc.experiment": "wider"})
     assert client.get_run(of_experiment["run_id"]).info.run_name == "single wider"
+
+
+def test_the_runs_of_a_model_have_one_colour_that_no_other_model_has(client: "MlflowClient", project: Path) -> None:
+    for experiment in ("narrow", "wide"):
+        for model in ("single", "stacked"):
+            track_training(model, **{"dvc.experiment": experiment})
+    with fitted_runs.fitting("ngrams", "sample", {"seed": 7}):
+        pass
+    job = client.create_run(runs.experiment_id(client), tags={runs.KIND: "retrain"}).info.run_id
+    by_model: dict[str, set[str]] = {}
+    for run in runs.trainings(client):
+        by_model.setdefault(run.data.tags["model"], set()).add(run.data.tags[run_colours.TAG])
+    assert list(by_model) == ["single", "stacked", "ngrams"]
+    assert list(by_model.values()) == [{colour} for colour in run_colours.COLOURS[:3]]
+    assert run_colours.TAG not in client.get_run(job).data.tags
+
+
+def test_the_machines_metrics_are_logged_where_the_environment_asks(
+    client: "MlflowClient", monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def logged() -> bool:
+        with fitted_runs.fitting("ngrams", "sample", {"seed": 7}) as run:
+            monitor = mlflow.tracking.fluent.run_id_to_system_metrics_monitor
+            return run.run_id in monitor
+
+    assert not logged()
+    monkeypatch.setenv("MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING", "true")
+    assert logged()
 
 
 def test_a_run_that_is_no_training_is_none_among_the_trainings(client: "MlflowClient") -> None:
@@ -136,7 +160,7 @@ def test_a_run_made_anew_from_its_outputs_tells_the_same(client: "MlflowClient")
     assert restored.data.tags["restored_from"] == record["run_id"]
     assert restored.info.run_name == f"{original.info.run_name} (restored)"
     assert abs(restored.info.start_time - original.info.start_time) < 1000
-    assert figures(restored) == figures(original)
+    assert restored.data.metrics == original.data.metrics
     for curve in ("val/accuracy", "val/loss", "epoch_seconds"):
         restored_curve, original_curve = (
             [(point.step, point.value) for point in client.get_metric_history(run.info.run_id, curve)]
@@ -156,7 +180,7 @@ def test_a_run_of_a_fitted_candidate_is_made_anew_from_its_outputs(client: "Mlfl
         measured = {"accuracy": 0.875, "loss": 0.25}
         run.end(weights_sha256="a" * 64, parameters=1234, validation=measured)
     original = client.get_run(run.run_id)
-    assert figures(original) == {
+    assert original.data.metrics == {
         "parameters": 1234,
         "val_accuracy": 0.875,
         "val_loss": 0.25,
@@ -169,7 +193,7 @@ def test_a_run_of_a_fitted_candidate_is_made_anew_from_its_outputs(client: "Mlfl
 
     restored = client.get_run(run_id)
     assert record["run_id"] == restored.data.tags["restored_from"] == run.run_id != run_id
-    assert figures(restored) == figures(original) and restored.data.params == original.data.params
+    assert restored.data.metrics == original.data.metrics and restored.data.params == original.data.params
     for name in (runs.WEIGHTS, runs.KIND, "model", "dataset", "device", provenance.CPU):
         assert restored.data.tags[name] == original.data.tags[name]
     assert restored.info.end_time - restored.info.start_time == 1500
