@@ -4,7 +4,7 @@ from markupsafe import Markup
 
 from pipeline.project.paths import DATA_DOCS, REPORT_PAGE
 from pipeline.reporting import charts, rendering, results, study_charts
-from pipeline.reporting.drawing import on_page
+from pipeline.reporting.drawing import marks, on_page
 from pipeline.reporting.results import Report, Results
 
 _TAGS_SHOWN = {
@@ -68,25 +68,26 @@ def page(
 
 
 def _figures(found: Results, recurrence: Report, ablations: Report | None) -> dict[str, str]:
-    metrics = {rendering.named(name): model.metrics for name, model in found.models.items()}
+    known = marks({name: rendering.named(name) for name in found.models})
+    metrics = {name: model.metrics for name, model in found.models.items()}
     histories = {name: found.table(name, "history") for name in found.networks}
     studies = {name: model.padding for name, model in found.models.items() if model.padding}
-    tables = {kind: {rendering.named(name): found.table(name, kind) for name in found.models} for kind in charts.AREAS}
+    tables = {kind: {name: found.table(name, kind) for name in found.models} for kind in charts.AREAS}
     gates = {name: model.gates for name, model in found.models.items() if model.gates}
     networks = {
-        "learning_accuracy": lambda: charts.learning_curves(histories, "accuracy"),
-        "learning_loss": lambda: charts.learning_curves(histories, "loss"),
-        "padding_flips": lambda: study_charts.padding_flips(studies),
-        "padding_changes": lambda: study_charts.padding_changes(studies),
+        "learning_accuracy": lambda: charts.learning_curves(histories, "accuracy", known),
+        "learning_loss": lambda: charts.learning_curves(histories, "loss", known),
+        "padding_flips": lambda: study_charts.padding_flips(studies, known),
+        "padding_changes": lambda: study_charts.padding_changes(studies, known),
     }
     return {
-        "roc": charts.curves(tables["roc"], "roc", metrics),
-        "precision_recall": charts.curves(tables["precision_recall"], "precision_recall", metrics),
-        "calibration": charts.calibration(tables["calibration"], metrics),
+        "roc": charts.curves(tables["roc"], "roc", metrics, known),
+        "precision_recall": charts.curves(tables["precision_recall"], "precision_recall", metrics, known),
+        "calibration": charts.calibration(tables["calibration"], metrics, known),
         "accuracies": charts.accuracies(
-            [(name, one["accuracy"], one["intervals"]["accuracy"]) for name, one in metrics.items()]
+            [(name, one["accuracy"], one["intervals"]["accuracy"]) for name, one in metrics.items()], known
         ),
-        "by_length": charts.by_length(found.comparison["lengths"], rendering.named),
+        "by_length": charts.by_length(found.comparison["lengths"], found.best.name, known),
         "padding_shares": study_charts.padding_shares(found.batching),
         "batching": study_charts.batching(found.batching["train"]),
         "gradients_untrained": study_charts.gradients(recurrence, "untrained"),
