@@ -74,7 +74,7 @@ def curves(tables: "Tables", kind: str, metrics: Mapping[str, Mapping[str, Any]]
         "precision_recall": ("recall", "precision", "Precision-recall", "AP"),
     }[kind]
     known = _marks(known, tables)
-    with drawing(f"{title} curve of each model", width=3.5, height=_with_legend(3.4, tables)) as (axes, svg):
+    with drawing(f"{title} curve of each model", width=3.5, height=_with_legend(3.75, tables)) as (axes, svg):
         if kind == "roc":
             axes.plot([0, 1], [0, 1], **REFERENCE, label="chance: 0.5")
         else:

@@ -110,7 +110,7 @@ def _cut(name: str) -> str:
 
 def label_ends(axes: Any, ends: Sequence[tuple[float, float, Mark]]) -> None:
     """Names lines at their right ends, (x, y) each, one label under the other; call it once all else is drawn."""
-    axes.figure.draw_without_rendering()  # only then is it known how high the axes are
+    axes.figure.get_layout_engine().execute(axes.figure)  # only then is it known how high the axes are
     gap = _LABEL_POINTS / (axes.bbox.height * 72 / axes.figure.dpi)
     inside = [axes.transAxes.inverted().transform(axes.transData.transform(end[:2]))[1] for end in ends]
     order = sorted(range(len(ends)), key=inside.__getitem__)

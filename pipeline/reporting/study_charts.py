@@ -58,11 +58,11 @@ def padding_changes(studies: Mapping[str, Report], known: Marks | None = None) -
     least = 1e-9  # a change of 0 has no place on a logarithmic scale
     study = next(iter(studies.values()))
     title = "Largest change in probability"
-    with _padding_dots(studies, known, title, lambda each, _: max(each["largest_change"], least)) as (both, svg):
+    with _padding_dots(studies, known, title, lambda each, _: each["largest_change"], least) as (both, svg):
         for axes in both:
             axes.axvline(study["tolerance"], **REFERENCE)
             axes.set(xscale="log", xlim=(least, 300))
-            axes.set_xticks([1e-8, 1e-5, 1e-2, 1])
+            axes.set_xticks([1e-8, 1e-4, 1])
             axes.minorticks_off()
         both[0].figure.supxlabel(
             f"{study['reviews']:,} reviews; dashed: tolerance, {study['tolerance']:.0e}", fontsize=9
@@ -72,10 +72,14 @@ def padding_changes(studies: Mapping[str, Report], known: Marks | None = None) -
 
 @contextmanager
 def _padding_dots(
-    studies: Mapping[str, Report], known: Marks | None, title: str, value: Callable[[Report, Report], float]
+    studies: Mapping[str, Report],
+    known: Marks | None,
+    title: str,
+    value: Callable[[Report, Report], float],
+    least: float = 0.0,
 ) -> Iterator[Drawing]:
-    """Yields a drawing of `value`, of a padding's outcome and its study, by model and padding, a dot each: masked on
-    the left, with the mask left out on the right."""
+    """Yields a drawing of `value`, of a padding's outcome and its study, by model and padding, a dot each, no lower
+    than `least`: masked on the left, with the mask left out on the right."""
     known = known or marks({name: name for name in studies})
     rows = [(model, name, width) for model, study in studies.items() for name, width in study["widths"].items()]
     label = f"{title} by model and padding, with the padding masked and not"
@@ -83,9 +87,11 @@ def _padding_dots(
         for axes, mode in zip(both, _MODES, strict=True):
             for place, (model, name, _) in enumerate(rows):
                 found = value(studies[model][mode][name], studies[model])
-                axes.plot(found, place, known[model].marker, color=known[model].colour, markersize=5)
-                shown = f"{found:.1%}" if title == "Labels that flip" else f"{found:.0e}"
-                axes.annotate(shown, (found, place), (6, 0), textcoords="offset points", va="center", fontsize=8)
+                axes.plot(max(found, least), place, known[model].marker, color=known[model].colour, markersize=5)
+                shown = f"{found:.1%}" if title == "Labels that flip" else f"{found:.2g}"
+                axes.annotate(
+                    shown, (max(found, least), place), (6, 0), textcoords="offset points", va="center", fontsize=8
+                )
             axes.set(title=mode, ylim=(len(rows) - 0.4, -0.6))
         both[0].set_yticks(range(len(rows)), [f"{known[model].label}, to {width:,}" for model, _, width in rows])
         both[0].figure.suptitle(title, x=0.01, ha="left", fontsize=10, fontweight="bold")
@@ -199,12 +205,13 @@ GATE_NAMES = {
     "input_gate": "input gate: what is written",
     "forget_gate": "forget gate: what is kept",
     "output_gate": "output gate: what is shown",
-    "cell": "cell state: orange below zero, blue above",
+    "cell": "cell state: brown below zero, blue above",
 }
 
 
 def _tinted(values: np.ndarray, opacity: np.ndarray) -> np.ndarray:
-    """Returns <float>[rows, columns, 4] RGBA: blue above 0, orange below; the page shows through, light or dark."""
-    blue, orange = (0.21, 0.49, 0.71), (0.85, 0.42, 0.18)
-    colours = np.where(values[..., None] >= 0, blue, orange)
+    """Returns <float>[rows, columns, 4] RGBA: blue above 0, brown below, which no candidate is drawn in; the page shows
+    through, light or dark."""
+    blue, brown = (0.05, 0.57, 0.82), (0.64, 0.34, 0.10)
+    colours = np.where(values[..., None] >= 0, blue, brown)
     return np.concatenate([colours, opacity[..., None]], axis=-1)

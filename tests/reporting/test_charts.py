@@ -87,8 +87,8 @@ FIGURES: dict[str, tuple[Callable[[], str], list[str]]] = {
         lambda: study_charts.padding_flips({"mine": study(0)}),
         ["mine, to 64", "masked", "unmasked", "0.7%"],
     ),
-    "padding_changes": (lambda: study_charts.padding_changes({"mine": study(2e-7)}), ["2e-07", "7e-01"]),
-    "padding_changes without any": (lambda: study_charts.padding_changes({"mine": study(0.0)}), ["1e-09", "7e-01"]),
+    "padding_changes": (lambda: study_charts.padding_changes({"mine": study(2e-7)}), ["2e-07", "0.7"]),
+    "padding_changes without any": (lambda: study_charts.padding_changes({"mine": study(0.0)}), ["0", "0.7"]),
 }
 
 
