@@ -7,7 +7,7 @@ from pipeline.project.atomic import read_json
 from pipeline.project.errors import DataError
 from pipeline.project.paths import BLEND, NGRAMS, REPORTS
 from pipeline.project.training_record import read_record
-from pipeline.reporting.drawing import REFERENCE, SERIES, drawing
+from pipeline.reporting.drawing import BAR, INK, REFERENCE, drawing
 
 REPORT = REPORTS / "benchmark.json"
 PICTURE = REPORTS / "benchmark.svg"
@@ -19,7 +19,14 @@ _NAMES = {
     "evaluate_stacked": "evaluation, stacked",
     "vocabulary_build": "vocabulary build",
     "encoding": "encoding",
+    "scoring": "scoring, all cores",
+    "scoring_on_one_core": "scoring, one core",
+    "start": "one review from a cold start",
+    "server_one_client": "server, one client",
+    "server_many_clients": "server, 64 clients",
+    "server_of_bulk": "server, of bulk scoring",
 }
+"""Ratios of speed that are drawn; not every report has all of them."""
 _CANDIDATES = {NGRAMS: "n-grams", BLEND: "a network and the n-grams blended"}
 
 
@@ -28,18 +35,27 @@ def picture(found: dict[str, Any]) -> str:
     that was measured."""
     learnt = isinstance(found["training"]["pipeline_single"]["validation_accuracy_by_epoch"], list)
     label = "How many times as fast as its reference each part is"
-    with drawing(label, 2 if learnt else 1, 1, width=6, height=6.4 if learnt else 3.4, squeeze=False) as (axes, svg):
+    names = [name for name in _NAMES if name in found["ratios"]]
+    inches = [1.2 + 0.27 * len(names), *([3.0] if learnt else [])]
+    grid: dict[str, Any] = {"squeeze": False, "gridspec_kw": {"height_ratios": inches}}
+    with drawing(label, len(inches), 1, width=6, height=sum(inches), **grid) as (axes, svg):
         above = axes[0, 0]
-        names = list(_NAMES)[::-1]
-        ratios = [found["ratios"][name] for name in names]
-        above.barh([_NAMES[name] for name in names], ratios, color=SERIES[0], height=0.62)
-        for place, (name, ratio) in enumerate(zip(names, ratios, strict=True)):
-            above.text(ratio * 1.04, place, f"{ratio:,.1f}×", va="center")
+        for place, name in enumerate(names):
+            ratio = found["ratios"][name]
+            above.plot([1, ratio], [place, place], color=BAR, linewidth=1.5)
+            above.plot(ratio, place, "o", color=INK)
+            side = (7, "left") if ratio >= 1 else (-7, "right")
+            above.annotate(
+                f"{ratio:,.1f}×", (ratio, place), (side[0], 0), textcoords="offset points", va="center", ha=side[1]
+            )
             if name in TARGETS:
-                above.plot([TARGETS[name]] * 2, [place - 0.38, place + 0.38], color=SERIES[1], linewidth=2)
-        above.plot([], [], color=SERIES[1], label="aimed at")
-        above.axvline(1, **REFERENCE, label="reference: classic loop, TFDS")
-        above.set(title="Times as fast as the reference", xscale="log", xlim=(0.5, max(ratios) * 2))
+                above.plot([TARGETS[name]] * 2, [place - 0.3, place + 0.3], color=BAR, linewidth=2)
+        above.plot([], [], color=BAR, marker="|", linestyle="", label="aimed at")
+        above.axvline(1, **REFERENCE, label="reference: classic loop, TFDS, TensorFlow, MLflow")
+        shown = [found["ratios"][name] for name in names]
+        above.set(title="Times as fast as the reference; left of 1×: slower", xscale="log")
+        above.set(xlim=(min(0.5, min(shown) / 2), max(shown) * 2), ylim=(len(names) - 0.5, -0.5))
+        above.set_yticks(range(len(names)), [_NAMES[name] for name in names])
         above.xaxis.set_major_formatter("{x:g}×")
         above.grid(False, axis="y")
         above.legend(loc="upper center", bbox_to_anchor=(0.5, -0.1), ncols=2)
@@ -49,7 +65,7 @@ def picture(found: dict[str, Any]) -> str:
 
 
 def _learning(axes: Any, training: dict[str, Any]) -> None:
-    for loop, colour in (("pipeline", SERIES[0]), ("classic", SERIES[1])):
+    for loop, colour in (("pipeline", INK), ("classic", BAR)):
         for model, style in (("single", "o-"), ("stacked", "^--")):
             measured = training[f"{loop}_{model}"]
             accuracy = measured["validation_accuracy_by_epoch"]
@@ -67,7 +83,8 @@ def _learning(axes: Any, training: dict[str, Any]) -> None:
 def markdown() -> str:
     """Returns the report's main figures as a Markdown table, and under it what the whole pipeline takes, as README
     shows them; raises DataError without a report."""
-    found = read_json(REPORT, ("ratios", "training", "tokenizer", "scoring", "start", "stages"))
+    keys = ("ratios", "training", "tokenizer", "scoring", "start", "stages")
+    found = read_json(REPORT, keys, made_by="make bench")
     return f"{table(found)}\n\n{textwrap.fill(full_run(found), 119)}"
 
 

@@ -48,7 +48,7 @@ from pipeline.project.run_command import run_command
 from pipeline.registry import behaviour_gate
 from pipeline.registry.behaviour_gate import Report
 from pipeline.registry.gate import spent_level
-from pipeline.reporting.results import NOISE_REPORT
+from pipeline.reporting.results import NOISE_REPORT, swept
 from pipeline.retraining.retention import SWEEP_CLONE as CLONE
 from pipeline.served_model.loading import load_scorer
 from pipeline.tracking import runs
@@ -87,7 +87,7 @@ def main() -> None:
         if test is not None:
             right = (scored(test["text"].tolist()) > THRESHOLD) == test["label"]
             measured[one][seed]["test"] = float(right.mean())
-    write_json(NOISE_REPORT, noise(params.dataset, head, measured) | {"behaviour": behaviour_noise(tested, params)})
+    write_json(NOISE_REPORT, noise(params, head, measured) | {"behaviour": behaviour_noise(tested, params)})
     print(table(measured))
 
 
@@ -149,11 +149,12 @@ def read(commit: str, file: Path) -> dict[str, Any]:
     return json.loads(git("show", f"{commit}:{file.as_posix()}"))
 
 
-def noise(dataset: str, commit: str, measured: Measured) -> dict[str, Any]:
-    """Returns the report: what was measured, with mean and deviation of each model and of each pair's difference."""
+def noise(params: Params, commit: str, measured: Measured) -> dict[str, Any]:
+    """Returns the report: of which params it is, and what was measured, with mean and deviation of each model and of
+    each pair's difference."""
     pairs = {f"{second} - {first}": (first, second) for first, second in combinations(measured, 2)}
     return {
-        "dataset": dataset,
+        "params": swept(params, measured),
         "git_commit": commit,
         "varied": "seed: validation split, sentences, teacher, first weights, batches, hidden tokens",
         "models": {

@@ -37,7 +37,7 @@ def test_the_committed_card_and_page_are_those_of_the_committed_reports(monkeypa
     assert paths.MODEL_CARD.read_text() == paths.model_card_file(found.best.name).read_text()
     no_registry = {"decision": "not registered", "reason": "its report is not in git"}
     recurrence = atomic.read_json(paths.RECURRENCE_REPORT)
-    noise = results.read_noise(params.dataset)
+    noise = results.read_noise(params)
     again = sections(page(found, no_registry, recurrence, noise, results.read_ablations(params), params.dataset))
     committed = sections(paths.REPORT_PAGE.read_text())
     assert again.keys() == committed.keys()

@@ -135,7 +135,8 @@ def train(which: str, *, new_reviews: int = 0, fresh_reviews: int = 0) -> str:
         out.parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(source / f"{which}{out.suffix}", out)
     shutil.copytree(source / which, paths.candidate_folder(NAME), dirs_exist_ok=True)
-    choice = {"chosen": NAME, "best": NAME, "reason": f"{NAME} is the only one.", "standings": []}
+    choice: dict[str, object] = {"chosen": NAME, "best": NAME, "reason": f"{NAME} is the only one."}
+    choice |= {"standings": [{"name": NAME, "milliseconds": 0.5}]}
     atomic.write_json(paths.COMPARISON_REPORT, {"best": NAME, "choice": choice})
     file = paths.SPLIT_TABLES / "fresh.parquet"
     if fresh_reviews:

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 _AT_FDCWD, _RENAME_EXCHANGE = -100, 2  # of <fcntl.h> and <linux/fs.h>
 _REPLACED = "replaced"
+_MADE_BY = "dvc repro"
 _DISK_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EACCES, errno.EROFS}
 
 
@@ -91,7 +92,7 @@ def read_text(path: Path) -> str:
     except FileNotFoundError:
         raise _missing(path) from None
     except ValueError as error:
-        raise DataError(f"{path} is not the text that belongs there ({error}); {_REMEDY}") from None
+        raise DataError(f"{path} is not the text that belongs there ({error}); {_remedy()}") from None
 
 
 def write_text(path: Path, text: str) -> None:
@@ -105,17 +106,18 @@ def write_json(path: Path, content: Any) -> None:
     write_text(path, json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
 
 
-def read_json(path: Path, keys: Sequence[str] = ()) -> dict[str, Any]:
-    """Reads a JSON object that has `keys`; raises DataError naming `path` if it is missing or something else."""
+def read_json(path: Path, keys: Sequence[str] = (), *, made_by: str = _MADE_BY) -> dict[str, Any]:
+    """Reads a JSON object that has `keys`; raises DataError naming `path` and the command that it is `made_by` if it is
+    missing or something else."""
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise _missing(path) from None
+        raise _missing(path, made_by) from None
     except ValueError as error:
-        raise DataError(f"{path} is not the JSON file that belongs there ({error}); {_REMEDY}") from None
+        raise DataError(f"{path} is not the JSON file that belongs there ({error}); {_remedy(made_by)}") from None
     if not isinstance(content, dict) or (absent := [key for key in keys if key not in content]):
         reason = f"without {', '.join(absent)}" if isinstance(content, dict) else "not an object"
-        raise DataError(f"{path} is not the JSON file that belongs there ({reason}); {_REMEDY}")
+        raise DataError(f"{path} is not the JSON file that belongs there ({reason}); {_remedy(made_by)}")
     return content
 
 
@@ -141,12 +143,13 @@ def read_table(path: Path, columns: Sequence[str]) -> "pd.DataFrame":
     except (pa.ArrowException, OSError, ValueError) as error:
         reason = one_line(error)
         raise DataError(
-            f"{path} is not a Parquet table with the columns {', '.join(columns)} ({reason}); {_REMEDY}"
+            f"{path} is not a Parquet table with the columns {', '.join(columns)} ({reason}); {_remedy()}"
         ) from None
 
 
-_REMEDY = "remove it and run `dvc repro` to make it anew"
+def _remedy(made_by: str = _MADE_BY) -> str:
+    return f"remove it and run `{made_by}` to make it anew"
 
 
-def _missing(path: Path) -> DataError:
-    return DataError(f"{path} does not exist; run `dvc repro` to make it")
+def _missing(path: Path, made_by: str = _MADE_BY) -> DataError:
+    return DataError(f"{path} does not exist; run `{made_by}` to make it")

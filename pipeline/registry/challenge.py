@@ -1,7 +1,8 @@
 """From the candidate that was chosen to a version, and through the gate to the champion."""
 
 import os
-from datetime import UTC, datetime
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -44,6 +45,10 @@ _TAGS = ("dataset", "seed", "device", "cpu", "python", "version.", "md5.", "git.
 """Tags of a run, by their beginnings, that say what a model was made from."""
 _SHOWN = ("seq", "when", "decision", "from", "to", "reason")
 _SHOWN_DECISIONS = 10
+_WEEK = timedelta(days=7)
+_METRICS = ("test/loss", "test/roc_auc", "test/ece")  # beside the accuracies and the behaviour
+_SERVING = ("megabytes", "milliseconds")
+"""What a version costs to serve: size of its files, time of a review; tags of it as `serving.<name>`."""
 
 
 def register_trained(params: Params) -> dict[str, Any]:
@@ -121,6 +126,8 @@ def _register(params: Params, candidate: Candidate, choice: dict[str, Any]) -> d
         )
         challenger = str(made.version)
         client.set_tag(str(made.run_id), "chosen", choice["reason"])
+        for name, value in zip(_SERVING, _cost(candidate, choice), strict=True):
+            client.set_model_version_tag(registry.name, challenger, f"serving.{name}", f"{value:.3f}")
         if versions.alias_version(client, registry.name, versions.CHALLENGER) != challenger:
             client.set_registered_model_alias(registry.name, versions.CHALLENGER, challenger)
 
@@ -150,10 +157,34 @@ def _register(params: Params, candidate: Candidate, choice: dict[str, Any]) -> d
             "entry": {name: line[name] for name in ("seq", "when", "hash")},
             "evidence": line["evidence"],
             "history": [{name: line[name] for name in _SHOWN} for line in registry.lines[-_SHOWN_DECISIONS:]],
+            "champion_by": _made_champion(registry.lines, registry.champion),
             "champion_made_from": _made_from(client, found.get(str(registry.champion))),
             "challenger_made_from": _made_from(client, found[challenger]),
             "against": _against(client, found.get(str(line["from"])), predictions, test),
+            "week_ago": _week_ago(client, registry.lines, found),
         }
+
+
+def _cost(candidate: Candidate, choice: Mapping[str, Any]) -> tuple[float, float]:
+    """Returns the megabytes of a candidate's files, and the milliseconds of a review as it was chosen by them."""
+    standing = next(one for one in choice["standings"] if one["name"] == candidate.model)
+    return sum(len(content) for content in candidate.files.values()) / 1e6, standing["milliseconds"]
+
+
+def _made_champion(lines: Sequence[Entry], champion: str | None) -> dict[str, Any] | None:
+    """Returns the last decision that made `champion` what it is, with why it was chosen (None where no candidate was: a
+    person decided), None without champion or decision."""
+    made = (line for line in reversed(lines) if line["to"] == champion is not None and line["decision"] != "kept")
+    line = next(made, None)
+    return line and {name: line[name] for name in _SHOWN} | {"choice": line["evidence"].get("choice")}
+
+
+def _week_ago(client: "MlflowClient", lines: Sequence[Entry], found: "Mapping[str, ModelVersion]") -> dict[str, Any]:
+    """Returns the day a week ago, and what the champion of then was made from, None where there was none."""
+    then = datetime.now(UTC) - _WEEK
+    champion = [line["to"] for line in lines if datetime.fromisoformat(line["when"]) <= then][-1:]
+    made_from = _made_from(client, found.get(str(champion[0]))) if champion else None
+    return {"when": then.date().isoformat(), "made_from": made_from}
 
 
 def _predictions(model: str, split: str, reviews: "pd.DataFrame") -> "pd.DataFrame":
@@ -166,11 +197,14 @@ def _predictions(model: str, split: str, reviews: "pd.DataFrame") -> "pd.DataFra
 
 
 def _made_from(client: "MlflowClient", version: "ModelVersion | None") -> dict[str, Any] | None:
-    """Returns a version's number, its model's name, the day it was registered, validation and test accuracy, params,
-    and the tags that say what it was made from."""
+    """Returns a version's number, its model's name, the day it was registered, validation and test accuracy, other
+    metrics, those of behaviour among them, params, the tags that say what it was made from, how many reviews it learnt
+    from by split, and what it costs to serve; the last two are None where they were not recorded."""
     if version is None:
         return None
     run = runs.find_run(client, str(version.run_id))
+    rows = evidence.load_table(client, str(version.run_id), evidence.TRAINING_ROWS)
+    serving = {name: version.tags.get(f"serving.{name}") for name in _SERVING}
     metrics, params, tags = (run.data.metrics, run.data.params, run.data.tags) if run else ({}, {}, {})
     registered = datetime.fromtimestamp(version.creation_timestamp / 1000, UTC)
     return {
@@ -179,6 +213,13 @@ def _made_from(client: "MlflowClient", version: "ModelVersion | None") -> dict[s
         "registered": registered.date().isoformat(),
         "test_accuracy": metrics.get("test/accuracy"),
         "val_accuracy": metrics.get("val_accuracy"),
+        "metrics": {
+            name: value
+            for name, value in metrics.items()
+            if name in _METRICS or (name.startswith("behaviour/") and name.endswith("/failure_rate"))
+        },
+        "rows": None if rows is None else {str(split): len(of) for split, of in rows.groupby("split")},
+        "serving": None if None in serving.values() else {name: float(str(value)) for name, value in serving.items()},
         "params": dict(params),
         "tags": {name: value for name, value in tags.items() if name.startswith(_TAGS)},
     }

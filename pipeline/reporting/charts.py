@@ -3,13 +3,12 @@
 Each function takes what a report holds and returns SVG; see `drawing`.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from itertools import cycle
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from pipeline.reporting.drawing import INK, REFERENCE, SERIES, drawing
+from pipeline.reporting.drawing import FAINT, HEIGHT, INK, REFERENCE, Mark, Marks, drawing, label_ends, marks
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -18,48 +17,64 @@ if TYPE_CHECKING:
 
 AREAS = {"roc": "roc_auc", "precision_recall": "average_precision", "calibration": "ece"}
 """The metric that stands in the legend of each kind of `curves`."""
+_LEGEND_LINE = 0.165  # inches
 
 
-def accuracies(rows: Sequence[tuple[str, float, Sequence[float]]]) -> str:
-    """Draws name, accuracy and its interval, a line each."""
-    with drawing("Test accuracy of each model with its 95% interval", height=0.65 + 0.42 * len(rows)) as (axes, svg):
-        for place, (colour, (_, accuracy, (low, high))) in enumerate(_coloured(rows)):
-            axes.plot([low, high], [place, place], color=colour, linewidth=3, solid_capstyle="butt")
-            axes.plot(accuracy, place, "o", color=colour, markersize=6)
-        axes.set_yticks(range(len(rows)), [name for name, _, _ in rows])
-        axes.set(xlabel="test accuracy, 95% interval", ylim=(len(rows) - 0.5, -0.5))
-        axes.xaxis.set_major_formatter("{x:.1%}")
-        axes.xaxis.get_major_locator().set_params(nbins=5)
+def accuracies(rows: Sequence[tuple[str, float, Sequence[float]]], known: Marks | None = None) -> str:
+    """Draws name, accuracy and its interval, a line each, the most accurate first."""
+    known, ordered = _marks(known, [name for name, _, _ in rows]), sorted(rows, key=lambda row: -row[1])
+    with drawing("Test accuracy of each candidate with its 95% interval", height=0.65 + 0.3 * len(rows)) as (axes, svg):
+        for place, (name, accuracy, (low, high)) in enumerate(ordered):
+            mark = known[name]
+            axes.plot([low, high], [place, place], color=mark.colour, linewidth=2.5, solid_capstyle="butt")
+            axes.plot(accuracy, place, mark.marker, color=mark.colour, markersize=6)
+            axes.annotate(f"{accuracy:.2%}", (high, place), (5, 0), textcoords="offset points", va="center")
+        axes.set_yticks(range(len(ordered)), [known[name].label for name, _, _ in ordered])
+        axes.set(xlabel="test accuracy, 95% interval", ylim=(len(ordered) - 0.5, -0.5))
+        axes.margins(x=0.16)
+        axes.xaxis.set_major_formatter("{x:.0%}")
+        axes.xaxis.get_major_locator().set_params(nbins=5, steps=[1, 2, 5, 10])
         axes.grid(False, axis="y")
     return svg.getvalue()
 
 
-def learning_curves(histories: "Tables", metric: str) -> str:
+def learning_curves(histories: "Tables", metric: str, known: Marks | None = None) -> str:
     """Draws `metric` (accuracy or loss) of what is learnt from and of validation by epoch."""
+    known = _marks(known, histories)
     with drawing(f"{metric.capitalize()} by epoch, training and validation, of each model") as (axes, svg):
-        for colour, (name, history) in _coloured(histories.items()):
-            epoch, style = history["epoch"], {"color": colour, "markersize": 2.5}
-            axes.plot(epoch, history[metric], "o--", **style, linewidth=1.2, label=f"{name}, training")
-            axes.plot(epoch, history[f"val_{metric}"], "o-", **style, label=f"{name}, validation")
-        axes.set(title=metric.capitalize(), xlabel="epoch")
+        for name, history in histories.items():
+            for column, style in ((metric, "--"), (f"val_{metric}", "-")):
+                _line(axes, history["epoch"], history[column], known[name], style)
+        axes.set(title=metric.capitalize(), xlabel="epoch; solid: validation, dashed: training")
         axes.xaxis.get_major_locator().set_params(integer=True)
-        axes.legend()
+        last = {name: history.iloc[-1] for name, history in histories.items()}
+        label_ends(axes, [(one["epoch"], one[f"val_{metric}"], known[name]) for name, one in last.items()])
     return svg.getvalue()
 
 
-def curves(tables: "Tables", kind: str, metrics: Mapping[str, Mapping[str, Any]]) -> str:
+def _line(axes: Any, x: Any, y: Any, mark: Mark, style: str) -> None:
+    """Draws a line with its points; one of a single point is a dash through it."""
+    axes.plot(x, y, f"{mark.marker}{style}", color=mark.colour, markersize=3.5, linewidth=1.4)
+    if len(x) == 1:
+        (left,), (height,) = x, y
+        axes.plot([left - 0.25, left + 0.25], [height, height], style, color=mark.colour, linewidth=1.4)
+
+
+def curves(tables: "Tables", kind: str, metrics: Mapping[str, Mapping[str, Any]], known: Marks | None = None) -> str:
     """Draws the ROC or precision-recall curve of each model, with the area under it and what chance would reach.
 
     Args:
         tables: by model, as `evaluation.curves` has them.
         kind: roc or precision_recall.
         metrics: by model, what its metrics file holds.
+        known: the marks of the models where the figure stands among others.
     """
     x, y, title, measure = {
         "roc": ("false_positive_rate", "true_positive_rate", "ROC", "AUC"),
         "precision_recall": ("recall", "precision", "Precision-recall", "AP"),
     }[kind]
-    with drawing(f"{title} curve of each model", width=3.5, height=3.6) as (axes, svg):
+    known = _marks(known, tables)
+    with drawing(f"{title} curve of each model", width=3.5, height=_with_legend(3.75, tables)) as (axes, svg):
         if kind == "roc":
             axes.plot([0, 1], [0, 1], **REFERENCE, label="chance: 0.5")
         else:
@@ -67,32 +82,52 @@ def curves(tables: "Tables", kind: str, metrics: Mapping[str, Mapping[str, Any]]
             positives = sum(cell["reviews"] for cell in cells if cell["actual"] == "positive")
             share = positives / sum(cell["reviews"] for cell in cells)
             axes.axhline(share, **REFERENCE, label=f"chance: {share:.2g}")
-        for colour, (name, table) in _coloured(tables.items()):
-            area = metrics[name][AREAS[kind]]
-            axes.plot(table[x], table[y], color=colour, label=f"{name}: {measure} {area:.4f}")
+        for place, (name, table) in enumerate(tables.items()):
+            mark, area = known[name], metrics[name][AREAS[kind]]
+            axes.plot(
+                table[x],
+                table[y],
+                color=mark.colour,
+                marker=mark.marker,
+                markersize=3.5,
+                markevery=((place + 1) / (10 * len(tables)), 0.1),  # of the diagonal, so that each has its own places
+                label=f"{mark.label}: {measure} {area:.4f}",
+            )
         axes.set(title=title, xlabel=x.replace("_", " "), ylabel=y.replace("_", " "), aspect="equal")
         axes.set(xlim=(-0.01, 1.01), ylim=(-0.01, 1.01))
-        axes.legend(loc="lower right" if kind == "roc" else "lower left")
+        axes.figure.legend(loc="outside lower left")
     return svg.getvalue()
 
 
-def calibration(tables: "Tables", metrics: Mapping[str, Mapping[str, Any]]) -> str:
+def calibration(tables: "Tables", metrics: Mapping[str, Mapping[str, Any]], known: Marks | None = None) -> str:
     """Draws the reliability diagram of each model, and under it how many reviews each of its bins holds; arguments as
     those of `curves`."""
-    heights = {"height_ratios": [3.2, 1]}
     label = "Calibration curve of each model, and the reviews in each bin"
-    with drawing(label, 2, 1, width=3.5, height=4.2, sharex=True, gridspec_kw=heights) as ((above, below), svg):
+    heights = {"sharex": True, "gridspec_kw": {"height_ratios": [3.2, 1]}}
+    known = _marks(known, tables)
+    with drawing(label, 2, 1, width=3.5, height=_with_legend(4.2, tables), **heights) as ((above, below), svg):
         above.plot([0, 1], [0, 1], **REFERENCE, label="perfectly calibrated")
-        for colour, (name, table) in _coloured(tables.items()):
-            shown = f"{name}: ECE {metrics[name][AREAS['calibration']]:.4f}"
-            above.plot(table["predicted"], table["observed"], "o-", color=colour, markersize=3, label=shown)
-            below.hlines(table["reviews"], table["lower"], table["upper"], color=colour, linewidth=2)
+        for name, table in tables.items():
+            mark, ece = known[name], metrics[name][AREAS["calibration"]]
+            style = {"color": mark.colour, "marker": mark.marker, "markersize": 3.5}
+            above.plot(table["predicted"], table["observed"], **style, label=f"{mark.label}: ECE {ece:.4f}")
+            below.hlines(table["reviews"], table["lower"], table["upper"], color=mark.colour, linewidth=2)
         above.set(title="Calibration", ylabel="share that is positive", xlim=(-0.01, 1.01), ylim=(-0.01, 1.01))
-        above.legend(loc="upper left")
+        above.figure.legend(loc="outside lower left")
         below.set(xlabel="predicted probability of positive", ylabel="reviews")
         below.set_ylim(bottom=0)
         below.yaxis.set_major_formatter("{x:,.0f}")
     return svg.getvalue()
+
+
+def _with_legend(height: float, lines: "Tables") -> float:
+    """Returns the height of a figure that has, under what it shows, a line of its legend for each of `lines` and for
+    what they are compared with."""
+    return height + _LEGEND_LINE * (len(lines) + 1)
+
+
+def _marks(known: Marks | None, names: "Mapping[str, Any] | Sequence[str]") -> Marks:
+    return known or marks({name: name for name in names})
 
 
 def confusion(table: "pd.DataFrame") -> str:
@@ -116,49 +151,52 @@ def confusion(table: "pd.DataFrame") -> str:
     return svg.getvalue()
 
 
-def by_length(groups: Sequence[Mapping[str, Any]], named: Callable[[str], str] = str) -> str:
-    """Draws the accuracy of each model by tenth of the reviews, from the shortest to the longest, with intervals;
-    `named` gives a model's name as the figure shows it."""
-    with drawing("Test accuracy of each model by length of the review") as (axes, svg):
-        places = np.arange(len(groups))
-        for colour, name in _coloured(groups[0]["accuracy"]):
-            bounds = np.array([group["interval"][name] for group in groups])
-            axes.fill_between(places, bounds[:, 0], bounds[:, 1], color=colour, alpha=0.15, linewidth=0)
-            accuracy = [group["accuracy"][name] for group in groups]
-            axes.plot(places, accuracy, "o-", color=colour, markersize=3.5, label=named(name))
+def by_length(groups: Sequence[Mapping[str, Any]], best: str, known: Marks | None = None) -> str:
+    """Draws the accuracy of each model by tenth of the reviews, from the shortest to the longest, with the intervals of
+    `best`."""
+    known, places = _marks(known, groups[0]["accuracy"]), np.arange(len(groups))
+    with drawing("Test accuracy of each model by length of the review", height=1.2 * HEIGHT) as (axes, svg):
+        for name in groups[0]["accuracy"]:
+            if name == best:
+                bounds = np.array([group["interval"][name] for group in groups])
+                axes.fill_between(places, *bounds.T, color=known[name].colour, alpha=0.18, linewidth=0)
+            _line(axes, places, [group["accuracy"][name] for group in groups], known[name], "-")
         axes.set_xticks(places, [f"{group['median']:.0f}" for group in groups])
         axes.set(title="Accuracy by length", xlabel="median tokens of a tenth of the reviews")
         axes.yaxis.set_major_formatter("{x:.0%}")
         axes.yaxis.get_major_locator().set_params(steps=[1, 2, 5, 10])
-        axes.legend()
+        label_ends(axes, [(places[-1], reached, known[name]) for name, reached in groups[-1]["accuracy"].items()])
     return svg.getvalue()
 
 
 def labels_pay(rows: Sequence[Mapping[str, Any]]) -> str:
     """Draws test accuracy by number of labels, of the network taught and on labels alone and of the n-grams on the same
-    labels: a dot each seed, the line through their means.
+    labels: a point each seed, the line through their means.
 
     Args:
         rows: of `results.read_ablations`.
     """
-    ways = {"taught": "taught", "n-grams on the same labels": "taught", "labels alone": "labels alone"}
+    ways = (
+        ("taught", "accuracy", Mark(INK, "o", "taught")),
+        ("labels alone", "accuracy", Mark(INK, "s", "labels alone")),
+        ("taught", "ngrams", Mark(FAINT, "^", "n-grams, same labels")),
+    )
     with drawing("Test accuracy by number of labels, with the other reviews unlabelled") as (axes, svg):
-        for colour, (name, what) in _coloured(ways.items()):
-            found = [row for row in rows if row["what"] == what]
-            seeds = [list(row["ngrams" if name.startswith("n-grams") else "accuracy"].values()) for row in found]
-            labels = [row["labelled"] for row in found]
-            axes.plot(labels, [np.mean(each) for each in seeds], "-", color=colour, label=name)
-            for count, each in zip(labels, seeds, strict=True):
-                axes.plot([count] * len(each), each, "o", color=colour, markersize=3.5)
+        ends = []
+        for what, figure, mark in ways:
+            found = [(row["labelled"], list(row[figure].values())) for row in rows if row["what"] == what]
+            if not found:
+                continue
+            labels, means = [count for count, _ in found], [float(np.mean(seeds)) for _, seeds in found]
+            axes.plot(labels, means, ":" if what == "labels alone" else "-", color=mark.colour)
+            for count, seeds in found:
+                axes.plot([count] * len(seeds), seeds, mark.marker, color=mark.colour, markersize=3.5)
+            ends.append((labels[-1], means[-1], mark))
         ticks = sorted({row["labelled"] for row in rows})
         axes.set_xscale("log")
         axes.set_xticks(ticks, [f"{tick:,}" for tick in ticks])
         axes.minorticks_off()
         axes.set(title="How much labelling pays", xlabel="labelled reviews")
         axes.yaxis.set_major_formatter("{x:.0%}")
-        axes.legend()
+        label_ends(axes, ends)
     return svg.getvalue()
-
-
-def _coloured(things: Iterable[Any]) -> Iterable[tuple[str, Any]]:
-    return zip(cycle(SERIES), things, strict=False)

@@ -35,6 +35,7 @@ def render(template: str, **values: Any) -> str:
         "tiny": tiny,
         "named": named,
         "words": lambda name: name.replace("_", " "),
+        "counted": counted,
         "cell": lambda text: " ".join(text.split()).replace("|", "\\|"),  # of a Markdown table
     }
     return environment.get_template(template).render(values)
@@ -60,6 +61,11 @@ def tiny(value: float) -> str:
 def named(name: str) -> str:
     """Returns a model's name as tables and figures show it."""
     return "n-grams" if name == NGRAMS else name
+
+
+def counted(number: int, thing: str) -> str:
+    """Returns how many things there are, such as 1 epoch or 5 epochs."""
+    return f"{number:,} {thing}{'' if number == 1 else 's'}"
 
 
 def listed(names: Sequence[str]) -> str:
@@ -118,6 +124,47 @@ def behaviour_noise_sentence(noise: Report) -> str:
         f"Of {pairs['pairs']} pairs of trainings of one network with two seeds, one as challenger of the other, the "
         f"gate lets {pairs['passed']} pass in behaviour ({share:.0%}) and takes {pairs['better'] or 'none'} for better."
     )
+
+
+def leads(pair: Report) -> str:
+    """Says by how much the best candidate of all leads over the next, and whether that is more than chance."""
+    first, second, lead = subject(pair["first"]), subject(pair["second"]), 100 * pair["difference"]
+    real = "significant" if pair["mcnemar_p"] < ALPHA else "not statistically significant"
+    return f"{first}: its lead of {lead:.2f} points over {second} is {real}"
+
+
+_TEACHER = ("learns_from", "by", "label_weight", "temperature", "texts")
+"""Params that say together what a network learns from."""
+
+
+def unlike(networks: Mapping[str, Report]) -> list[str]:
+    """Says of each network in what it differs from the one that is most like it, and whether that tells what a
+    difference of their results is due to.
+
+    Args:
+        networks: their params, by name.
+    """
+    sentences: dict[frozenset[str], str] = {}
+    for name in networks:
+        apart = {other: _apart(networks[other], networks[name]) for other in networks if other != name}
+        if apart:
+            other = min(apart, key=lambda one: len(apart[one]))
+            sentences.setdefault(frozenset((name, other)), _unlike(other, name, apart[other]))
+    return list(sentences.values())
+
+
+def _apart(first: Report, second: Report) -> list[str]:
+    differing = [name for name in {**first, **second} if first.get(name) != second.get(name)]
+    learns = ["what it learns from"] if set(_TEACHER) & set(differing) else []
+    return learns + [name.replace("_", " ") for name in differing if name not in _TEACHER]
+
+
+def _unlike(first: str, second: str, apart: Sequence[str]) -> str:
+    if not apart:
+        return f"{first} and {second} have the same params."
+    if len(apart) == 1:
+        return f"{first} and {second} differ in {apart[0]} alone: like against like."
+    return f"{first} and {second} differ in {listed(apart)}: what lies between them is due to no single one of these."
 
 
 def worsened(results: Results) -> list[tuple[Report, Report, str]]:

@@ -22,7 +22,6 @@ from pipeline.project.paths import (
     evaluation_reports,
     metrics_file,
     serving_file,
-    train_reports,
 )
 from pipeline.project.training_record import read_record, read_training
 
@@ -120,7 +119,9 @@ def read(candidates: Sequence[str]) -> Results:
             name: read_json(behaviour_file(name), ("texts", "capabilities", "about", "tests", "evaluation_sets"))
             for name in candidates
         },
-        comparison=read_json(COMPARISON_REPORT, ("best", "choice", "pairs", "wrong", "lengths", "mistakes", "flipped")),
+        comparison=read_json(
+            COMPARISON_REPORT, ("best", "choice", "pairs", "wrong", "lengths", "mistakes", "flipped", "lead")
+        ),
         split=read_json(SPLIT_REPORT, ("raw_rows", "dropped_from_train", "rows")),
         validation=read_json(VALIDATION_REPORT, ("critical", "advisory", "expectations")),
         tokenizer=read_json(TOKENIZER_REPORT, ("vocabulary_size", "max_tokens", "splits")),
@@ -128,18 +129,36 @@ def read(candidates: Sequence[str]) -> Results:
     )
 
 
-def read_noise(dataset: str) -> Report | None:
-    """Returns how much accuracy moves with the seed, or None where that was not measured on `dataset`, or on networks
-    that are trained otherwise by now: those of one of its seeds do not stand here."""
+def read_noise(params: Params) -> Report | None:
+    """Returns how much accuracy moves with the seed, or None where that was not measured, or not of these params, or of
+    other candidates, or of networks that are trained otherwise by now: those of one of its seeds do not stand here."""
     if not NOISE_REPORT.exists():
         return None
-    noise = read_json(NOISE_REPORT, ("dataset", "git_commit", "models", "differences"))
+    noise = read_json(NOISE_REPORT, ("models", "differences"))
+    swept_models = noise["models"]
+    if not swept_models.keys() <= set(params.candidates) or noise.get("params") != swept(params, swept_models):
+        return None
     stand = all(
         read_training(name)["metrics"]["val_accuracy"] in found["validation"]["values"].values()
-        for name, found in noise["models"].items()
-        if (train_reports(name) / "training.json").exists()
+        for name, found in swept_models.items()
     )
-    return noise if noise["dataset"] == dataset and stand else None
+    return noise if stand else None
+
+
+def swept(params: Params, candidates: Iterable[str]) -> Report:
+    """Returns the params, the seed aside, on which a sweep over these candidates depends, by section."""
+    networks = {*candidates, params.blend, *(teacher.by for teacher in params.teachers.values())}
+    return {
+        "dataset": params.dataset,
+        "split": params.split.model_dump(),
+        "models": {name: model.model_dump() for name, model in params.models.items() if name in networks},
+        "blend": params.blend,
+        "teachers": {name: teacher.model_dump() for name, teacher in params.teachers.items()},
+        "ngrams": params.ngrams.model_dump(),
+        "batch": params.batch.model_dump(),
+        "train": params.train.model_dump(),
+        "tokenize": params.tokenize.model_dump(),
+    }
 
 
 def ablated(params: Params) -> Report:

@@ -10,7 +10,7 @@ from pipeline.project.atomic import read_json
 from pipeline.project.params import load_params
 from pipeline.project.paths import DATA_DOCS, REGISTRY_REPORT, REPORT_PAGE
 from pipeline.reporting import results
-from pipeline.reporting.rendering import batching_sentence, listed, named, noise_sentence, paired_sentence
+from pipeline.reporting.rendering import batching_sentence, counted, listed, named, noise_sentence, paired_sentence
 
 HEADER = ("model", "test accuracy", "95% interval", "parameters", "training")
 _MARKDOWN_WIDTH = 119
@@ -25,7 +25,7 @@ def rows() -> list[tuple[str, ...]]:
     found: list[tuple[str, ...]] = []
     for name, metrics, run in results.measured(load_params().candidates):
         low, high = metrics["intervals"]["accuracy"]
-        epochs = f", {run['epochs']} epochs" if "epochs" in run else ""
+        epochs = f", {counted(run['epochs'], 'epoch')}" if "epochs" in run else ""
         accuracy = (f"{metrics['accuracy']:.4f}", f"{low:.4f} to {high:.4f}")
         found.append((named(name), *accuracy, f"{run['parameters']:,}", f"{run['training_seconds']:,.0f} s{epochs}"))
     return found
@@ -60,7 +60,7 @@ def markdown() -> str:
         trained.setdefault(how, []).append(name)
     origin = "; ".join(f"{listed([named(name) for name in names])} trained on {how}" for how, names in trained.items())
     table = "\n".join(f"| {' | '.join(line)} |" for line in [HEADER, ("---",) * len(HEADER), *rows()])
-    noise = results.read_noise(params.dataset)
+    noise = results.read_noise(params)
     said = [
         f"{found.comparison['reviews']:,} test reviews of `{params.dataset}`; {origin}:",
         *([paired_sentence(found, found.closest)] if found.closest else []),

@@ -1,6 +1,7 @@
 """Stage `compare`: all candidates side by side, which of them challenges the champion, and a model card of each."""
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -41,12 +42,15 @@ def main() -> None:
     length = read_table(predictions_file(best), ("length",))["length"].to_numpy()
     samples, seed = params.evaluate.bootstrap_samples, params.seed
     compared = comparison.compare(predictions, best, length, test["text"], samples=samples, seed=seed)
-    taught = [
-        {"first": first, "second": second}
-        | comparison.paired(predictions[first], predictions[second], samples=samples, seed=seed)
-        for first, second in taught_pairs(params)
-    ]
-    write_json(COMPARISON_REPORT, compared | {"choice": choice, "taught": taught})
+
+    def paired(first: str, second: str) -> dict[str, Any]:
+        found = comparison.paired(predictions[first], predictions[second], samples=samples, seed=seed)
+        return {"first": first, "second": second} | found
+
+    taught = [paired(first, second) for first, second in taught_pairs(params)]
+    leader, *others = sorted(predictions, key=lambda name: -comparison.right(predictions[name]).sum())
+    lead = paired(leader, others[0]) if others else None  # of the best on test over the next best
+    write_json(COMPARISON_REPORT, compared | {"choice": choice, "taught": taught, "lead": lead})
     networks = [name for name in params.candidates if name in params.models]
     write_curves(predictions, networks, bins=params.evaluate.calibration_bins)
 

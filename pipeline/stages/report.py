@@ -14,7 +14,7 @@ def main() -> None:
     found = results.read(params.candidates)
     registry = read_json(REGISTRY_REPORT, ("decision", "reason"))
     recurrence = read_json(RECURRENCE_REPORT, ("cells", "steps"))
-    noise = results.read_noise(params.dataset)
+    noise = results.read_noise(params)
     ablations = results.read_ablations(params)
     write_text(REPORT_PAGE, page(found, registry, recurrence, noise, ablations, params.dataset))
     print(f"report: {REPORT_PAGE}")

@@ -1,6 +1,7 @@
 """The benchmark measures what it says: the classic loop is the published one, and a report holds real figures."""
 
 import json
+import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -132,6 +133,21 @@ def test_the_machine_is_named() -> None:
     described = machine.describe()
     assert described["cores"] >= 1 and described["processor"]
     assert described["libraries"]["tensorflow"]
+
+
+def test_the_picture_shows_each_speed_as_a_dot_and_what_is_slower_left_of_the_reference() -> None:
+    found = json.loads((ROOT / report.REPORT).read_text())
+    found["ratios"] = {"train_single": 5.3, "server_of_bulk": 0.8, "memory_single": 2.0}
+    drawn = report.picture(found)
+    names = ("training, single", "server, of bulk scoring", "5.3×", "0.8×")
+    assert all(f">{name}</text>" in drawn for name in names) and "memory" not in drawn
+    across = {name: float(x) for x, name in re.findall(r'<text[^>]* x="([\d.]+)"[^>]*>([\d.]+×)</text>', drawn)}
+    assert across["0.8×"] < across["1×"] < across["5.3×"]
+
+
+def test_a_missing_report_names_the_command_that_writes_it(project: Path) -> None:
+    with pytest.raises(DataError, match=r"reports/benchmark\.json does not exist; run `make bench` to make it"):
+        report.markdown()
 
 
 @pytest.fixture

@@ -115,6 +115,14 @@ def test_a_report_tells_what_led_to_the_champion_and_what_flipped(project: Path)
     assert report["champion_made_from"] == report["challenger_made_from"]
     assert report["champion_made_from"]["version"] == report["champion"] == "2"
     assert report["against"]["made_from"]["version"] == "1"
+    made = report["champion_by"]
+    assert (made["decision"], made["to"], made["choice"]) == ("promoted", "2", "tiny is the only one.")
+    files = list((project / "trained/b").iterdir())
+    megabytes = sum(file.stat().st_size for file in files) / 1e6
+    assert report["champion_made_from"]["serving"] == {"megabytes": round(megabytes, 3), "milliseconds": 0.5}
+    rows = [report["against"]["made_from"]["rows"], report["champion_made_from"]["rows"]]
+    assert rows == [{"train": 40, "validation": 20}, {"train": 45, "validation": 20}]
+    assert report["week_ago"]["made_from"] is None  # the store is younger
     predictions = [pd.read_parquet(project / f"trained/{which}.parquet") for which in "ba"]
     challenger, champion = ((table["logit"] > 0) == table["label"] for table in predictions)
     flipped = report["against"]["flipped"]
@@ -123,6 +131,15 @@ def test_a_report_tells_what_led_to_the_champion_and_what_flipped(project: Path)
     texts = pd.read_parquet(project / "data/splits/test.parquet").set_index("id")["text"]
     for example in flipped["only_first_right"]["examples"]:
         assert example["text"][:100] == texts[example["id"]][:100]
+
+
+def test_a_report_tells_who_was_champion_a_week_before(project: Path) -> None:
+    report = in_folder(
+        project,
+        "from datetime import timedelta; from pipeline.registry import challenge; challenge._WEEK = timedelta(0); "
+        "result = register()",
+    )
+    assert report["week_ago"]["made_from"] == report["champion_made_from"]
 
 
 @pytest.mark.state("one")

@@ -3,6 +3,7 @@ colours."""
 
 import re
 from collections.abc import Callable
+from itertools import pairwise
 from typing import Any
 from xml.etree import ElementTree
 
@@ -14,10 +15,11 @@ from conftest import ROOT
 
 from pipeline.evaluation import curves, metrics
 from pipeline.reporting import charts, study_charts
-from pipeline.reporting.drawing import PALETTE, on_page
+from pipeline.reporting.drawing import PALETTE, marks, on_page
 from pipeline.stages.batch import distribution
 from pipeline.text.batching import bucketed_rows
 
+SVG = "{http://www.w3.org/2000/svg}"
 GENERATOR = np.random.default_rng(0)
 LABEL = GENERATOR.integers(0, 2, 2000)
 LOGIT = GENERATOR.normal(2 * LABEL - 1, 1.5)
@@ -67,21 +69,24 @@ FIGURES: dict[str, tuple[Callable[[], str], list[str]]] = {
     "confusion": (lambda: charts.confusion(CONFUSION), [f"{CONFUSION['reviews'].iloc[0]:,}", "negative", "positive"]),
     "learning_accuracy": (
         lambda: charts.learning_curves({"mine": HISTORY}, "accuracy"),
-        ["mine, training", "mine, validation"],
+        ["mine", "epoch; solid: validation, dashed: training"],
     ),
     "learning_loss of one epoch": (
         lambda: charts.learning_curves({"mine": HISTORY[:1]}, "loss"),
-        ["mine, training", "mine, validation"],
+        ["mine"],
     ),
     "batching": (
         lambda: study_charts.batching(distribution(LENGTHS, BATCHES) | {"padding_share": 0.03}),
-        ["  median: 64", "all batches: 97.0%"],
+        ["median: 64", "all batches: 97.0%"],
     ),
     "padding_sentences": (
         lambda: study_charts.padding_sentences(study(2e-7)),
         ["positive, masked", "negative, unmasked", "to 1,024"],
     ),
-    "padding_flips": (lambda: study_charts.padding_flips({"mine": study(0)}), ["mine, to 64, masked", "0.7%"]),
+    "padding_flips": (
+        lambda: study_charts.padding_flips({"mine": study(0)}),
+        ["mine, to 64", "masked", "unmasked", "0.7%"],
+    ),
     "padding_changes": (lambda: study_charts.padding_changes({"mine": study(2e-7)}), ["2e-07", "0.7"]),
     "padding_changes without any": (lambda: study_charts.padding_changes({"mine": study(0.0)}), ["0", "0.7"]),
 }
@@ -92,10 +97,9 @@ def test_a_figure_is_a_picture_of_its_own_and_the_same_bytes_twice(figure: Calla
     svg = figure()
     assert svg == figure()
     root = ElementTree.fromstring(svg)
-    assert root.tag == "{http://www.w3.org/2000/svg}svg" and int(root.attrib["width"]) > 300
+    assert root.tag == f"{SVG}svg" and int(root.attrib["width"]) > 300
     assert root.attrib["aria-label"] and "background: #fff" in root.attrib["style"]
-    texts = ["".join(text.itertext()) for text in root.iter("{http://www.w3.org/2000/svg}text")]
-    assert set(said) <= {text.strip("\n") for text in texts}
+    assert set(said) <= set(texts(svg))
     assert "var(" not in svg and "<metadata" not in svg
 
 
@@ -119,8 +123,67 @@ def test_the_palette_is_that_of_the_pages_light_style() -> None:
     assert {name: light[name] for name in PALETTE} == PALETTE
 
 
-def test_a_figure_shows_every_model_however_many_there_are() -> None:
-    names = [f"model-{number}" for number in range(7)]
+def texts(svg: str) -> list[str]:
+    return ["".join(text.itertext()).strip() for text in ElementTree.fromstring(svg).iter(f"{SVG}text")]
+
+
+def by_length(names: list[str]) -> str:
     group = {"median": 90.0, "accuracy": dict.fromkeys(names, 0.8), "interval": {name: [0.7, 0.9] for name in names}}
-    drawn = charts.by_length([group, group], str.upper)
-    assert all(f">{name.upper()}</text>" in drawn for name in names)
+    return charts.by_length([group, group], names[0])
+
+
+def test_a_figure_shows_every_model_however_many_there_are() -> None:
+    names = [f"model-{number}" for number in range(9)]
+    assert set(names) <= set(texts(by_length(names)))
+
+
+def test_no_two_candidates_look_alike() -> None:
+    drawn = marks({f"model-{number}": f"model-{number}" for number in range(20)}).values()
+    assert len({(mark.colour, mark.marker) for mark in drawn}) == 20
+    assert len({mark.colour for mark in list(drawn)[:6]}) == 6
+
+
+def test_colours_differ_in_grey_too() -> None:
+    def lightness(colour: str) -> float:
+        red, green, blue = (int(colour[place : place + 2], 16) for place in (1, 3, 5))
+        return 0.2126 * red**2.2 + 0.7152 * green**2.2 + 0.0722 * blue**2.2
+
+    shades = [lightness(mark.colour) for mark in marks({name: name for name in "abcdef"}).values()]
+    assert all(max(pair) / min(pair) > 1.5 for pair in pairwise(shades))  # neighbours in params.yaml
+
+
+def test_a_candidate_keeps_its_mark_whatever_else_a_figure_shows() -> None:
+    known = marks({"one": "one", "two": "two"})
+    drawn = on_page(charts.learning_curves({"two": HISTORY}, "loss", known))
+    assert "var(--series-2)" in drawn and "var(--series-1)" not in drawn
+
+
+@pytest.mark.parametrize("length", [36, 68])
+def test_a_long_name_neither_shrinks_a_figure_nor_is_cut_off_by_its_edge(length: int) -> None:
+    names = ["x" * (length - 1) + end for end in "ab"]
+    for drawn in (by_length(names), charts.accuracies([(name, 0.8, (0.7, 0.9)) for name in names])):
+        shown = [text for text in texts(drawn) if "x" in text and "accuracy" not in text]
+        assert len(set(shown)) == 2 and all(len(text) <= 20 and "…" in text for text in shown)
+
+
+def test_names_that_are_cut_alike_are_told_apart() -> None:
+    middles = [f"{'a' * 20}{middle}{'z' * 20}" for middle in "12"]
+    first, second = (mark.label for mark in marks({name: name for name in middles}).values())
+    assert first != second and first.startswith("1.") and second.startswith("2.")
+
+
+def test_labels_at_lines_do_not_cover_each_other() -> None:
+    names = [f"model-{number}" for number in range(6)]
+    drawn = ElementTree.fromstring(by_length(names))
+    placed = [text for text in drawn.iter(f"{SVG}text") if "model-" in "".join(text.itertext())]
+    heights = sorted(float(text.attrib["y"]) for text in placed)
+    assert len(heights) == 6 and all(below - above > 8.5 for above, below in pairwise(heights))
+
+
+def test_the_line_of_one_epoch_is_drawn() -> None:
+    for epochs in (1, 3):
+        drawn = charts.learning_curves({"mine": HISTORY[:epochs]}, "loss")
+        lines = re.findall(
+            r'<path d="M ([\d.]+) [\d.]+\s+L ([\d.]+)[^>]*stroke: #16325c; stroke-width: 1.4', drawn, re.DOTALL
+        )
+        assert len([line for line in lines if line[0] != line[1]]) >= 2, epochs

@@ -22,6 +22,7 @@ from pipeline.project import atomic
 from pipeline.project.errors import DataError, UsageError
 from pipeline.project.params import load_params
 from pipeline.project.paths import BEHAVIOUR, SPLIT_TABLES, VOCABULARY, candidate_folder, run_file, train_reports
+from pipeline.reporting import results
 from pipeline.served_model.scorer import NETWORK, Scorer
 from pipeline.served_model.tokenizer import SubwordTokenizer
 from pipeline.text.batching import pad
@@ -153,6 +154,7 @@ def test_the_noise_is_mean_and_deviation_over_the_seeds(
         assert low < found["validation"]["deviation"] < high
     difference = accuracy("stacked", 42) - accuracy("single", 42)
     assert report["differences"]["stacked - single"]["validation"]["mean"] == pytest.approx(difference)
+    assert report["params"] == json.loads(json.dumps(results.swept(load_params(), MODELS)))
     assert not (swept / ".sweep").exists()  # nothing was missing, nothing was run
     assert f"{accuracy('single', 43):.4f}" in capsys.readouterr().out
 
