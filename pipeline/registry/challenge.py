@@ -121,6 +121,7 @@ def _register(params: Params, candidate: Candidate, choice: dict[str, Any]) -> d
         )
         challenger = str(made.version)
         client.set_tag(str(made.run_id), "chosen", choice["reason"])
+        client.set_tag(str(made.run_id), runs.REGISTERED, f"{registry.name}/{challenger}")
         if versions.alias_version(client, registry.name, versions.CHALLENGER) != challenger:
             client.set_registered_model_alias(registry.name, versions.CHALLENGER, challenger)
 
