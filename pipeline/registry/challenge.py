@@ -126,6 +126,7 @@ def _register(params: Params, candidate: Candidate, choice: dict[str, Any]) -> d
         )
         challenger = str(made.version)
         client.set_tag(str(made.run_id), "chosen", choice["reason"])
+        client.set_tag(str(made.run_id), runs.REGISTERED, f"{registry.name}/{challenger}")
         for name, value in zip(_SERVING, _cost(candidate, choice), strict=True):
             client.set_model_version_tag(registry.name, challenger, f"serving.{name}", f"{value:.3f}")
         if versions.alias_version(client, registry.name, versions.CHALLENGER) != challenger:
@@ -157,7 +158,7 @@ def _register(params: Params, candidate: Candidate, choice: dict[str, Any]) -> d
             "entry": {name: line[name] for name in ("seq", "when", "hash")},
             "evidence": line["evidence"],
             "history": [{name: line[name] for name in _SHOWN} for line in registry.lines[-_SHOWN_DECISIONS:]],
-            "champion_by": _made_champion(registry.lines, registry.champion),
+            "champion_by": _champion_by(registry.lines, registry.champion),
             "champion_made_from": _made_from(client, found.get(str(registry.champion))),
             "challenger_made_from": _made_from(client, found[challenger]),
             "against": _against(client, found.get(str(line["from"])), predictions, test),
@@ -171,12 +172,13 @@ def _cost(candidate: Candidate, choice: Mapping[str, Any]) -> tuple[float, float
     return sum(len(content) for content in candidate.files.values()) / 1e6, standing["milliseconds"]
 
 
-def _made_champion(lines: Sequence[Entry], champion: str | None) -> dict[str, Any] | None:
-    """Returns the last decision that made `champion` what it is, with why it was chosen (None where no candidate was: a
-    person decided), None without champion or decision."""
-    made = (line for line in reversed(lines) if line["to"] == champion is not None and line["decision"] != "kept")
-    line = next(made, None)
-    return line and {name: line[name] for name in _SHOWN} | {"choice": line["evidence"].get("choice")}
+def _champion_by(lines: Sequence[Entry], champion: str | None) -> dict[str, Any] | None:
+    """Returns the decision that made `champion` what it is, with why it was chosen (None where no candidate was: a
+    person decided)."""
+    line = decisions.made_champion(lines, champion)
+    if line is None:
+        return None
+    return {name: line[name] for name in _SHOWN} | {"choice": line["evidence"].get("choice")}
 
 
 def _week_ago(client: "MlflowClient", lines: Sequence[Entry], found: "Mapping[str, ModelVersion]") -> dict[str, Any]:

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from pipeline.project import provenance
 from pipeline.project.errors import BusyError, PipelineError, UsageError, one_line
-from pipeline.registry import decisions, versions
+from pipeline.registry import decisions, model_description, versions
 from pipeline.registry.decisions import Entry, History
 from pipeline.tracking import runs
 
@@ -154,7 +154,8 @@ class Registry:
 
 @contextmanager
 def opened(name: str, *, create: bool = False, accept_damage: bool = False) -> Iterator[Registry]:
-    """Yields the registered model `name` with its history, once what an interrupted command began is completed.
+    """Yields the registered model `name` with its history, once what an interrupted command began is completed; then
+    its description says who is champion and why.
 
     Raises:
         PipelineError: the history is damaged, and that is not accepted, or MLflow refused something.
@@ -171,8 +172,21 @@ def opened(name: str, *, create: bool = False, accept_damage: bool = False) -> I
         registry = Registry(client, name, accept_damage)
         registry.completed = registry.settle()
         yield registry
+        _describe(registry)
     except MlflowException as error:
         raise PipelineError(f"MLflow refused a change of {name}: {one_line(error)}") from error
+
+
+def _describe(registry: Registry) -> None:
+    """Writes the registered model's description, unless somebody put another one in its place. Of two commands at once
+    the older one may write last: the next one corrects it."""
+    client, name, champion = registry.client, registry.name, registry.champion
+    found = client.get_registered_model(name).description or ""
+    version = versions.all_versions(client, name).get(str(champion))
+    run = runs.find_run(client, str(version.run_id)) if version else None
+    description = model_description.of_model(_DESCRIPTION, registry.lines, version, run.data.metrics if run else {})
+    if found != description and (not found or found.startswith(_DESCRIPTION)):
+        client.update_registered_model(name, description)
 
 
 def moved_alias(client: "MlflowClient", name: str, champion: str | None) -> str | None:

@@ -15,7 +15,7 @@ import hashlib
 import json
 import os
 import uuid
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -74,6 +74,13 @@ class History:
 def _decided(entry: Entry) -> list[Entry]:
     """Returns the decisions in an entry: itself, or the lines of the ledger that it took over."""
     return entry.get("taken_over", [entry])
+
+
+def made_champion(entries: Sequence[Mapping[str, Any]], version: str | None) -> Mapping[str, Any] | None:
+    """Returns the last of `entries`, the oldest first, that made `version` champion; None where none did."""
+    if version is None:
+        return None
+    return next((one for one in reversed(entries) if one["to"] == version and one["decision"] != "kept"), None)
 
 
 def hash_of(entry: Entry) -> str:

@@ -40,6 +40,8 @@ IS_TRAINING = f"tags.{KIND} = '{TRAINING}'"
 """The condition by which MLflow finds the trainings."""
 WEIGHTS = "weights_sha256"
 """The tag of a training with the hash of its weights."""
+REGISTERED = "registered"
+"""The tag of a training with the version that it became, as a URI names it: `imdb-sentiment/2`."""
 NOTE = "mlflow.note.content"
 """MLflow's tag for a description, of a run or an experiment."""
 _MOST_RUNS = 50_000  # MLflow's limit of one search

@@ -16,10 +16,11 @@ if TYPE_CHECKING:
 VIEW = "trainings"
 _TAG = f"mlflow.sharedViewState.{VIEW}"
 _DESCRIPTION = """\
-Recurrent networks that classify the sentiment of movie reviews, trained by this project's DVC pipeline.
+Models that classify the sentiment of movie reviews, trained by this project's DVC pipeline.
 
 The saved view *Trainings* (menu at the top right) has one line for each trained model. Select some and press *Compare*,
-or go to the charts: curves over epochs under `train` and `val`, figures of the whole run under `test`.
+or go to the charts: accuracy, params that differ, curves over epochs under `train` and `val`, figures of the whole run
+under `test`.
 """
 
 # What is shown, in this order, and how wide (in pixels); the UI always shows the fixed ones.
@@ -27,7 +28,7 @@ _FIXED = {"attributes.`Run Name`": 190, "runDateAndNestInfo": 130, "duration": 8
 _CHOSEN = {
     "metrics.`val_accuracy`": 110,
     "metrics.`test/accuracy`": 110,
-    "attributes.`Models`": 190,  # the registered version
+    f"tags.`{runs.REGISTERED}`": 150,
     "tags.`model`": 100,
     "tags.`dataset`": 110,
     "metrics.`test/loss`": 90,

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -158,6 +159,29 @@ def test_a_version_is_described_by_its_models_card_as_it_stands(project: Path) -
     assert in_folder(project, described) == [
         f"# {card}\n\nTrained on CPU, no commit.\n" for card in ("Model card of a", "Measured anew")
     ]
+
+
+def test_the_registered_model_is_described_by_its_champion_and_the_decision(project: Path) -> None:
+    description = "result = client.get_registered_model(NAME).description"
+    _, promoted = lines(project)
+    told = in_folder(project, description)
+    assert "**Champion: version 2, tiny**" in told
+    assert f"*promoted* on {promoted['when'][:10]}: {promoted['reason']}" in told
+    assert "# Model card of b" in told
+    measured = "runs.log_metrics(client.get_model_version(NAME, '1').run_id, {'test/accuracy': 0.75})"
+    told = in_folder(project, f"{measured}; champion.rollback(NAME, 'it is rude'); {description}")
+    assert "**Champion: version 1, tiny**, test accuracy 0.7500." in told
+    assert re.search(r"\*rolled back\* on [\d-]+: it is rude", told)
+    assert "# Model card of a" in told and "# Model card of b" not in told
+    own = "client.update_registered_model(NAME, 'Ours.'); champion.promote(NAME, '2', 'mended')"
+    assert in_folder(project, f"{own}; {description}") == "Ours."
+
+
+def test_a_run_says_which_version_it_became(project: Path) -> None:
+    code = "result = {n: client.get_run(v.run_id).data.tags['registered'] for n, v in found.items()}"
+    assert in_folder(project, f"found = versions.all_versions(client, NAME); {code}") == {
+        number: f"{NAME}/{number}" for number in "12"
+    }
 
 
 def test_every_decision_has_its_evidence(project: Path) -> None:

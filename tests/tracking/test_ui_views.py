@@ -11,7 +11,7 @@ import pytest
 from conftest import ROOT, track_in, write_sample_params
 from tracked_runs import evaluation, history, track_evaluation, track_pictures, track_training
 
-from pipeline.tracking import runs
+from pipeline.tracking import run_colours, runs
 
 pytest.importorskip("selenium", reason="needs selenium, of the dev extra")
 sys.path.insert(0, str(ROOT / "scripts"))
@@ -47,6 +47,7 @@ def ui(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ui]:
             track_pictures(record)
         client = runs.connect()
         client.create_run(runs.experiment_id(client), run_name="of the job", tags={runs.KIND: "retrain"})
+        client.set_tag(records["stacked"]["run_id"], runs.REGISTERED, "imdb-sentiment-sample/1")
         runs.connect.cache_clear()
         run_ids = {model: record["run_id"] for model, record in records.items()}
         with served_ui(folder) as addresses:
@@ -90,6 +91,7 @@ def test_the_table_shows_the_trainings_with_what_tells_them_apart(ui: Ui, browse
         assert float(cell(browser, row, "metrics.`seconds_per_epoch`")) > 0
         shown = {name: cell(browser, row, f"tags.`{name}`") for name in ("model", "dataset", "device")}
         assert shown == {"model": model, "dataset": "sample", "device": "CPU"}
+    assert cell(browser, row_of(browser, "stacked"), "tags.`registered`") == "imdb-sentiment-sample/1"
     assert "of the job" not in text(browser)
 
 
@@ -100,6 +102,7 @@ def test_both_runs_selected_and_compared_differ_in_params_and_test_accuracy(ui: 
         until(lambda css=checkbox: elements(browser, css))[0].click()
     until(lambda: [e for e in elements(browser, "button") if e.text == "Compare"])[0].click()
     until(lambda: "Comparing 2 Runs" in text(browser))
+    until(lambda: "val/accuracy" in [e.text for e in elements(browser, ".js-plotly-plot .axis-title")])
     seen: list[str] = []
 
     def scrolled() -> bool:
@@ -126,6 +129,12 @@ return Object.fromEntries([...document.querySelectorAll('[data-testid="experimen
 """
 
 
+BARS = """
+return [...document.querySelectorAll('.js-plotly-plot')].flatMap(
+    plot => plot.data.filter(trace => trace.type == 'bar').map(trace => trace.marker.color))[0]
+"""
+
+
 def test_charts_lay_the_curves_of_both_runs_over_each_other(ui: Ui, browser: Any) -> None:
     show(browser, ui.charts)
     plotted = until(
@@ -136,6 +145,22 @@ def test_charts_lay_the_curves_of_both_runs_over_each_other(ui: Ui, browser: Any
         assert history(model)["val_accuracy"].tolist() in curves
     ((kind, accuracies, _),) = plotted["test/accuracy"]
     assert kind == "bar" and sorted(accuracies) == sorted(evaluation(model)["accuracy"] for model in ui.runs)
+
+
+def test_charts_open_on_validation_accuracy_with_test_accuracy_beside_it_and_the_params_that_differ(
+    ui: Ui, browser: Any
+) -> None:
+    show(browser, ui.charts)
+    until(lambda: len(browser.execute_script(PLOTTED)) > 4)
+    titles = list(browser.execute_script(PLOTTED))
+    assert titles[:3] == ["val_accuracy", "test/accuracy", "val_accuracy vs. test/accuracy"]
+    until(lambda: "recurrent_units" in [e.text for e in elements(browser, "[role=cell]")])
+
+
+def test_a_run_has_its_models_colour(ui: Ui, browser: Any) -> None:
+    show(browser, ui.charts)
+    plotted = until(lambda: browser.execute_script(BARS))
+    assert sorted(plotted) == sorted(run_colours.COLOURS[:2])
 
 
 def test_a_runs_page_tells_its_story_and_shows_pictures_and_tables(ui: Ui, browser: Any) -> None:
