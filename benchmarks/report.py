@@ -51,7 +51,7 @@ def picture(found: dict[str, Any]) -> str:
             if name in TARGETS:
                 above.plot([TARGETS[name]] * 2, [place - 0.3, place + 0.3], color=BAR, linewidth=2)
         above.plot([], [], color=BAR, marker="|", linestyle="", label="aimed at")
-        above.axvline(1, **REFERENCE, label="reference: classic loop, TFDS, TensorFlow, MLflow")
+        above.axvline(1, **REFERENCE, label="the reference, what it replaces")
         shown = [found["ratios"][name] for name in names]
         above.set(title="Times as fast as the reference; left of 1×: slower", xscale="log")
         above.set(xlim=(min(0.5, min(shown) / 2), max(shown) * 2), ylim=(len(names) - 0.5, -0.5))
@@ -72,8 +72,8 @@ def _learning(axes: Any, training: dict[str, Any]) -> None:
             minutes = [measured["epoch_seconds"]["median"] * (epoch + 1) / 60 for epoch in range(len(accuracy))]
             axes.plot(minutes, accuracy, style, color=colour, markersize=6, label=f"{loop}, {model}")
     axes.set(
-        title=f"Validation accuracy by training time, {training['reviews']:,} reviews an epoch",
-        xlabel="minutes of training; a mark is an epoch",
+        title="Validation accuracy by training time",
+        xlabel=f"minutes of training; a mark is an epoch of {training['reviews']:,} reviews",
         ylabel="validation accuracy",
     )
     axes.set_xlim(left=0)

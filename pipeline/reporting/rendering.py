@@ -144,12 +144,13 @@ def unlike(networks: Mapping[str, Report]) -> list[str]:
     Args:
         networks: their params, by name.
     """
-    sentences: dict[frozenset[str], str] = {}
+    sentences: dict[tuple[str, str], str] = {}
     for name in networks:
         apart = {other: _apart(networks[other], networks[name]) for other in networks if other != name}
         if apart:
             other = min(apart, key=lambda one: len(apart[one]))
-            sentences.setdefault(frozenset((name, other)), _unlike(other, name, apart[other]))
+            first, second = (one for one in networks if one in (name, other))
+            sentences.setdefault((first, second), _unlike(first, second, apart[other]))
     return list(sentences.values())
 
 
