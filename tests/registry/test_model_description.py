@@ -8,6 +8,7 @@ from mlflow.entities.model_registry import ModelVersion, ModelVersionTag
 
 from pipeline.project import paths
 from pipeline.registry.model_description import MOST_CHARACTERS, of_model
+from pipeline.registry.versions import without_head
 
 ABOUT = "Sentiment of a movie review from its raw text."
 CARDS = sorted((ROOT / paths.model_card_file("any")).parent.glob("*.md"))
@@ -43,7 +44,7 @@ def test_it_tells_the_champion_why_it_is_and_what_was_decided_last() -> None:
 
 @pytest.mark.parametrize("card", CARDS, ids=lambda card: card.stem)
 def test_a_card_is_shown_in_whole_sections_as_far_as_it_fits(card: Path) -> None:
-    text = card.read_text(encoding="utf-8").strip()
+    text = without_head(card.read_text(encoding="utf-8")).strip()
     sections = text.split("\n\n## ")
     for words in (1, 5_000):
         promoted = line("promoted", "2", "better " * words, "2")
