@@ -60,7 +60,7 @@ def mlflow_server(
     server = subprocess.Popen(
         [sys.executable, "-m", "mlflow", "server", *store, *where],
         cwd=folder,
-        env=environment,
+        env={**(environment or os.environ), "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"},  # eight more processes
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
