@@ -42,7 +42,8 @@ def _champion(version: "ModelVersion", metrics: Mapping[str, float]) -> str:
 
 
 def _told(line: Mapping[str, Any]) -> str:
-    reason, challenger = " ".join(line["reason"].split()), line["evidence"].get("challenger")
+    kept = line["reason"].encode("utf-8", errors="backslashreplace").decode("utf-8")  # a store holds no lone surrogate
+    reason, challenger = " ".join(kept.split()), line["evidence"].get("challenger")
     if len(reason) > _MOST_OF_A_REASON:
         reason = f"{reason[: _MOST_OF_A_REASON - 1]}…"
     of = f", version {challenger} challenged" if challenger not in (None, line["to"]) else ""

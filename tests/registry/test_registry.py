@@ -351,7 +351,8 @@ for of in (paths.predictions_file, paths.model_card_file, paths.run_file):
     shutil.copy(of("tiny"), of("blend"))
 trained_project.train("c")
 def choose(name):
-    choice = {"chosen": name, "best": "tiny", "reason": f"{name} is cheaper.", "standings": []}
+    choice = {"chosen": name, "best": "tiny", "reason": f"{name} is cheaper."}
+    choice |= {"standings": [{"name": name, "milliseconds": 0.5}]}
     atomic.write_json(paths.COMPARISON_REPORT, {"best": name, "choice": choice})
 """
 
@@ -735,8 +736,8 @@ def test_killed_after_any_side_effect_the_next_run_completes_it(
         assert kill["after"] == {"versions": ["1", "2"], "champion": ends[-1][2], "decisions": ends}, kill
         assert kill["problems"] == []
     refused = [kill["side_effect"] for kill in kills if kill["refused"]]
-    # After a rollback's last side effect it is done, and another would go further back than there is to go.
-    assert refused == (["model_version_tags"] if action == ("rollback",) else [])
+    # Once a rollback is done, and its description too, another would go further back than there is to go.
+    assert refused == (["model_version_tags", "registered_models"] if action == ("rollback",) else [])
 
 
 def test_killed_while_logging_a_model_the_next_run_logs_it_once(states: Path, project: Path) -> None:
