@@ -41,6 +41,7 @@ def page(
         ablations: `results.read_ablations`'s.
         dataset: name of the data set.
     """
+    changes = _changes(registry)
     return rendering.render(
         "report.html",
         dataset=dataset,
@@ -57,8 +58,8 @@ def page(
         data_docs=(DATA_DOCS / "index.html").relative_to(REPORT_PAGE.parent).as_posix(),
         registry=registry,
         flips=_flips(found, registry),
-        changes=_changes(registry),
-        changed=_changed(registry),
+        changes=changes,
+        changed=_changed(changes) if changes else "",
         recurrence=recurrence,
         noise=noise,
         ablations=ablations,
@@ -197,11 +198,8 @@ def _told(made_from: Report) -> dict[str, dict[str, str]]:
     }
 
 
-def _changed(registry: Report) -> str:
+def _changed(changes: Change) -> str:
     """Says what changed, a phrase a kind, since the oldest version that the challenger is compared with."""
-    changes = _changes(registry)
-    if changes is None:
-        return ""
     phrases = []
     for kind, rows in changes.kinds.items():
         differing = [(name, values[0], values[-1]) for name, values in rows if values[0] != values[-1]]

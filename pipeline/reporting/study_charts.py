@@ -44,7 +44,8 @@ def padding_sentences(study: Report) -> str:
 
 def padding_flips(studies: Mapping[str, Report], known: Marks | None = None) -> str:
     """Draws, by model and padding, the share of reviews whose predicted label padding changed."""
-    dots = _padding_dots(studies, known, "Labels that flip", lambda each, study: each["flipped"] / study["reviews"])
+    title = "Labels that flip"
+    dots = _padding_dots(studies, known, title, lambda each, study: each["flipped"] / study["reviews"], "{:.1%}")
     with dots as (both, svg):
         for axes in both:
             axes.set_xlim(-0.01, 1.35 * max(0.01, both[0].dataLim.x1, both[1].dataLim.x1))
@@ -58,7 +59,7 @@ def padding_changes(studies: Mapping[str, Report], known: Marks | None = None) -
     least = 1e-9  # a change of 0 has no place on a logarithmic scale
     study = next(iter(studies.values()))
     title = "Largest change in probability"
-    with _padding_dots(studies, known, title, lambda each, _: each["largest_change"], least) as (both, svg):
+    with _padding_dots(studies, known, title, lambda each, _: each["largest_change"], "{:.2g}", least) as (both, svg):
         for axes in both:
             axes.axvline(study["tolerance"], **REFERENCE)
             axes.set(xscale="log", xlim=(least, 300))
@@ -76,10 +77,11 @@ def _padding_dots(
     known: Marks | None,
     title: str,
     value: Callable[[Report, Report], float],
+    shown: str,
     least: float = 0.0,
 ) -> Iterator[Drawing]:
-    """Yields a drawing of `value`, of a padding's outcome and its study, by model and padding, a dot each, no lower
-    than `least`: masked on the left, with the mask left out on the right."""
+    """Yields a drawing of `value`, of a padding's outcome and its study, by model and padding, a dot each, labelled as
+    `shown` and no lower than `least`: masked on the left, with the mask left out on the right."""
     known = known or marks({name: name for name in studies})
     rows = [(model, name, width) for model, study in studies.items() for name, width in study["widths"].items()]
     label = f"{title} by model and padding, with the padding masked and not"
@@ -87,11 +89,9 @@ def _padding_dots(
         for axes, mode in zip(both, _MODES, strict=True):
             for place, (model, name, _) in enumerate(rows):
                 found = value(studies[model][mode][name], studies[model])
-                axes.plot(max(found, least), place, known[model].marker, color=known[model].colour, markersize=5)
-                shown = f"{found:.1%}" if title == "Labels that flip" else f"{found:.2g}"
-                axes.annotate(
-                    shown, (max(found, least), place), (6, 0), textcoords="offset points", va="center", fontsize=8
-                )
+                dot = max(found, least), place
+                axes.plot(*dot, known[model].marker, color=known[model].colour, markersize=5)
+                axes.annotate(shown.format(found), dot, (6, 0), textcoords="offset points", va="center", fontsize=8)
             axes.set(title=mode, ylim=(len(rows) - 0.4, -0.6))
         both[0].set_yticks(range(len(rows)), [f"{known[model].label}, to {width:,}" for model, _, width in rows])
         both[0].figure.suptitle(title, x=0.01, ha="left", fontsize=10, fontweight="bold")
